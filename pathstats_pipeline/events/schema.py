@@ -38,9 +38,7 @@ EVENT_COLUMNS: Final = (
 EVENT_SCHEMA: Final[dict[str, pl.DataType]] = {column.name: column.dtype for column in EVENT_COLUMNS}
 """Polars schema of an event frame."""
 
-PARSED_SCHEMA: Final[dict[str, pl.DataType]] = {
-    name: dtype for name, dtype in EVENT_SCHEMA.items()
-} | {"line_number": pl.Int64()}
+PARSED_SCHEMA: Final[dict[str, pl.DataType]] = {**EVENT_SCHEMA, "line_number": pl.Int64()}
 """What a log format makes of its accepted lines. `event_id` is NULL where the producer gave none."""
 
 REJECTED_SCHEMA: Final[dict[str, pl.DataType]] = {

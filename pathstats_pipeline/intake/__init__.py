@@ -1,0 +1,1 @@
+"""Sources to landing zone: log files become immutable loads of one hour each."""
