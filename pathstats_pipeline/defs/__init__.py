@@ -1,1 +1,1 @@
-"""The Dagster shell: assets, checks, resources, partitions, jobs. The only room besides definitions.py that imports dagster."""
+"""The Dagster shell: assets, checks, resources, partitions and jobs; nothing here computes."""

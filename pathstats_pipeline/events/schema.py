@@ -38,6 +38,9 @@ EVENT_COLUMNS: Final = (
 EVENT_SCHEMA: Final[dict[str, pl.DataType]] = {column.name: column.dtype for column in EVENT_COLUMNS}
 """Polars schema of an event frame."""
 
+EVENT_NAMES: Final = tuple(EVENT_SCHEMA)
+"""The columns of an event, in the order of the archive."""
+
 PARSED_SCHEMA: Final[dict[str, pl.DataType]] = {**EVENT_SCHEMA, "line_number": pl.Int64()}
 """What a log format makes of its accepted lines. `event_id` is NULL where the producer gave none."""
 

@@ -1,0 +1,71 @@
+"""Clean-up of a day: judge, read the archive back once more, then delete exactly what its manifests name.
+
+Deleting is by loads, never by a predicate on the day: what came in the meantime belongs to other loads. Plan and run
+are apart, and a dry run is the plan alone.
+"""
+
+import dataclasses
+import datetime as dt
+
+from pathstats_pipeline.archive.day import manifests_of, verified_manifests
+from pathstats_pipeline.archive.lifecycle import Verdict, judge_cleanup
+from pathstats_pipeline.events.window import Window
+from pathstats_pipeline.storage.landing import Landing
+from pathstats_pipeline.storage.objects import Objects
+from pathstats_pipeline.storage.warehouse import Warehouse
+
+
+class CleanupRefusedError(RuntimeError):
+    """A day must not be cleaned up; one line with every reason. Nothing was deleted."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CleanedDay:
+    """What clean-up did: events deleted now, landing files removed now, generations that were read back before."""
+
+    deleted_rows: int
+    landing_files: int
+    generations: int
+
+
+def plan_cleanup(warehouse: Warehouse, objects: Objects, date: dt.date, today: dt.date, hot_days: int) -> Verdict:
+    """The verdict on a day, from the warehouse and the manifests on S3. Changes nothing."""
+    window = Window.of_day(date)
+    return judge_cleanup(
+        date,
+        today,
+        hot_days,
+        loads=warehouse.loads(window),
+        manifests=manifests_of(objects, date),
+        requests_by_hour=warehouse.requests_by_hour(window),
+    )
+
+
+def clean_day(
+    warehouse: Warehouse, objects: Objects, landing: Landing, verdict: Verdict, date: dt.date, batch_rows: int
+) -> CleanedDay:
+    """Delete the events and then the landing files of the loads in a verdict.
+
+    Every object of the day is read back first; raises VerificationError or ObjectsError, with nothing deleted, when
+    one is not what its manifest says. Raises CleanupRefusedError for a verdict with reasons. Runs again where it was
+    interrupted: what is deleted already is not found again.
+    """
+    if verdict.reasons:
+        raise CleanupRefusedError("; ".join(verdict.reasons))
+    manifests = verified_manifests(objects, date)
+    deleted = sum(warehouse.delete_load(facts.load, batch_rows) for facts in verdict.loads)
+    warehouse.checkpoint()
+    return CleanedDay(deleted, _delete_landing_files(landing, verdict), len(manifests))
+
+
+def _delete_landing_files(landing: Landing, verdict: Verdict) -> int:
+    loads = {facts.load for facts in verdict.loads}
+    files = [
+        file
+        for hour in sorted({load.hour for load in loads})
+        for file in landing.files(hour)
+        if file.load in loads and not file.rejected
+    ]
+    for file in files:
+        landing.delete(file)
+    return len(files)

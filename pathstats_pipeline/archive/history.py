@@ -1,0 +1,65 @@
+"""All events of a window, wherever they are: in the warehouse, or in the archive once they were cleaned up.
+
+Statistics are built from here, so that they can be rebuilt at any time and give the same numbers.
+"""
+
+import datetime as dt
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
+
+import polars as pl
+
+from pathstats_pipeline.archive.day import archived_events, manifests_of
+from pathstats_pipeline.archive.manifest import Manifest
+from pathstats_pipeline.events.load import Load, LoadFacts
+from pathstats_pipeline.events.window import HOUR, Window
+from pathstats_pipeline.storage.objects import Objects
+from pathstats_pipeline.storage.warehouse import Warehouse
+
+CHUNK_EVENTS: Final = 4_000_000
+"""Events that are taken into memory at once, as far as hours allow: an hour is never split."""
+
+
+def windows_by_size(window: Window, loads: Sequence[LoadFacts], limit: int = CHUNK_EVENTS) -> Iterator[Window]:
+    """Cut a window into spans of whole hours of at most `limit` events, and at least one hour each."""
+    rows: dict[dt.datetime, int] = {}
+    for facts in loads:
+        rows[facts.load.hour] = rows.get(facts.load.hour, 0) + facts.rows
+    start, held = window.start, 0
+    for hour in window.hours():
+        if held and held + rows.get(hour, 0) > limit:
+            yield Window(start, hour)
+            start, held = hour, 0
+        held += rows.get(hour, 0)
+    yield Window(start, window.end)
+
+
+def events_of(
+    warehouse: Warehouse,
+    window: Window,
+    columns: Sequence[str],
+    archive: Callable[[], Objects],
+) -> pl.DataFrame:
+    """The events of a window of whole hours: these columns, in no particular order.
+
+    `archive` is only asked for when events of the window were deleted. A generation of which anything was deleted is
+    read from the archive as a whole, and left out of what the warehouse gives.
+    """
+    deleted = {facts.load for facts in warehouse.loads(window) if facts.deleted_rows}
+    if not deleted:
+        return warehouse.read_events(window, columns)
+    objects = archive()
+    manifests = [
+        manifest
+        for day in sorted({load.hour.date() for load in deleted})
+        for manifest in manifests_of(objects, day)
+        if deleted & set(manifest.loads)
+    ]
+    hot = warehouse.read_events(window, columns, without=_loads_in(manifests, window))
+    within = pl.col("event_time").is_between(window.start, window.end, closed="left")
+    cold = [batch.filter(within).select(columns) for batch in archived_events(objects, manifests)]
+    return pl.concat([hot, *cold])
+
+
+def _loads_in(manifests: Sequence[Manifest], window: Window) -> list[Load]:
+    return [load for manifest in manifests for load in manifest.loads if window.start <= load.hour <= window.end - HOUR]

@@ -1,0 +1,32 @@
+"""The keys of the archive on S3, and nothing else. Pure.
+
+Every part of a key comes from a date, a number or a hexadecimal digest, so no event can choose a key.
+"""
+
+import datetime as dt
+import re
+from typing import Final
+
+from pathstats_pipeline.archive.jsonl import Digest
+
+_MANIFEST: Final = re.compile(r"metadata/dt=(?P<date>\d{4}-\d{2}-\d{2})/g(?P<generation>\d{4,})\.json$")
+
+
+def object_key(date: dt.date, generation: int, digest: Digest) -> str:
+    """`events/dt=…/events-…-gNNNN-<digest8>.jsonl.gz`, below the archive's prefix."""
+    return f"events/dt={date}/events-{date}-g{generation:04d}-{digest.hex[:8]}.jsonl.gz"
+
+
+def manifest_key(date: dt.date, generation: int) -> str:
+    """`metadata/dt=…/gNNNN.json`, below the archive's prefix."""
+    return f"{manifest_folder(date)}g{generation:04d}.json"
+
+
+def manifest_folder(date: dt.date) -> str:
+    """The folder that holds a day's manifests."""
+    return f"metadata/dt={date}/"
+
+
+def is_manifest_key(key: str) -> bool:
+    """Whether a key below the archive's prefix names a manifest."""
+    return _MANIFEST.search(key) is not None

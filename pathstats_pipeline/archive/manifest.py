@@ -1,0 +1,107 @@
+"""The manifest: the facts of one generation of one day's archive. Written last, it is the commit.
+
+Its keys are a promise to outsiders (contract, section 3). Adding a key is fine; renaming one is not.
+"""
+
+import dataclasses
+import datetime as dt
+import json
+from typing import Any, Final, Self
+
+from pathstats_pipeline.archive.jsonl import Digest
+from pathstats_pipeline.archive.strategy import Strategy
+from pathstats_pipeline.events.load import Load
+from pathstats_pipeline.events.window import from_rfc3339, rfc3339
+
+SCHEMA_VERSION: Final = 1
+DIGEST_NAME: Final = "sum-sha256-2x64"
+
+
+class ManifestError(ValueError):
+    """A manifest can't be read; the text names the field."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """One generation of one day: where its object is, what is in it, and which loads it covers."""
+
+    date: dt.date
+    generation: int
+    key: str
+    strategy: Strategy
+    size_bytes: int
+    raw_bytes: int
+    sha256: str
+    digest: Digest
+    first_event_time: dt.datetime
+    last_event_time: dt.datetime
+    loads: tuple[Load, ...]
+    archived_at: dt.datetime
+    verified_at: dt.datetime
+    software_version: str
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def rows(self) -> int:
+        """Number of events in the object."""
+        return self.digest.rows
+
+    def to_json(self) -> bytes:
+        """The manifest as it stands on S3."""
+        by_hour: dict[str, list[str]] = {}
+        for load in sorted(self.loads):
+            by_hour.setdefault(f"{load.hour:%H}", []).append(load.load_id)
+        document = {
+            "date": self.date.isoformat(),
+            "generation": self.generation,
+            "key": self.key,
+            "strategy": self.strategy.value,
+            "rows": self.rows,
+            "bytes": self.size_bytes,
+            "raw_bytes": self.raw_bytes,
+            "sha256": self.sha256,
+            "digest": self.digest.hex,
+            "digest_algorithm": DIGEST_NAME,
+            "first_event_time": rfc3339(self.first_event_time),
+            "last_event_time": rfc3339(self.last_event_time),
+            "loads": sorted({load.load_id for load in self.loads}),
+            "loads_by_hour": by_hour,
+            "schema_version": self.schema_version,
+            "archived_at": rfc3339(self.archived_at),
+            "verified_at": rfc3339(self.verified_at),
+            "software_version": self.software_version,
+        }
+        return (json.dumps(document, indent=2) + "\n").encode()
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Self:
+        """Read a manifest back; raises ManifestError in one line when it isn't one."""
+        try:
+            document: dict[str, Any] = json.loads(text)
+            if document["schema_version"] != SCHEMA_VERSION:
+                raise ManifestError(f"manifest has schema_version {document['schema_version']}, not {SCHEMA_VERSION}")
+            date = dt.date.fromisoformat(document["date"])
+            return cls(
+                date=date,
+                generation=document["generation"],
+                key=document["key"],
+                strategy=Strategy(document["strategy"]),
+                size_bytes=document["bytes"],
+                raw_bytes=document["raw_bytes"],
+                sha256=document["sha256"],
+                digest=Digest.parse(document["rows"], document["digest"]),
+                first_event_time=from_rfc3339(document["first_event_time"]),
+                last_event_time=from_rfc3339(document["last_event_time"]),
+                loads=tuple(
+                    Load(dt.datetime.combine(date, dt.time(int(hour))), load_id)
+                    for hour, ids in document["loads_by_hour"].items()
+                    for load_id in ids
+                ),
+                archived_at=from_rfc3339(document["archived_at"]),
+                verified_at=from_rfc3339(document["verified_at"]),
+                software_version=document["software_version"],
+            )
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            if isinstance(error, ManifestError):
+                raise
+            raise ManifestError(f"not a manifest: {type(error).__name__} at {error}") from None

@@ -1,0 +1,83 @@
+"""Reading an archive object back, and the verdict on it. Knows streams, not S3.
+
+An object is judged by its content: that an upload was answered with success, or that an object has the right size,
+proves nothing.
+"""
+
+import dataclasses
+import io
+from collections.abc import Iterator
+from typing import BinaryIO, Final
+
+import polars as pl
+
+from pathstats_pipeline.archive.gzipped import GzipError, GzipMember
+from pathstats_pipeline.archive.jsonl import Digest, digest_of
+from pathstats_pipeline.archive.manifest import Manifest
+from pathstats_pipeline.events.formats.jsonl import CANONICAL_MAP, JsonFormat
+from pathstats_pipeline.events.schema import EVENT_NAMES
+from pathstats_pipeline.intake.lines import read_blocks
+
+_CANONICAL: Final = JsonFormat(CANONICAL_MAP, name="canonical")
+
+
+class VerificationError(RuntimeError):
+    """An archive object is not what it should be; one line that names the object and every mismatch."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ObjectFacts:
+    """What reading an object to its end has shown."""
+
+    size_bytes: int
+    raw_bytes: int
+    sha256: str
+    digest: Digest
+
+
+def inspect(stream: BinaryIO) -> ObjectFacts:
+    """Read an object to its end; raises GzipError when it isn't one whole gzip member."""
+    member = GzipMember(stream)
+    digest = Digest()
+    for block in read_blocks(io.BufferedReader(member)):
+        digest += digest_of(block.lines)
+    return ObjectFacts(member.compressed_bytes, member.raw_bytes, member.sha256, digest)
+
+
+def mismatches(facts: ObjectFacts, manifest: Manifest) -> list[str]:
+    """Everything in which an object differs from its manifest, in words; empty when it is the very object."""
+    pairs = {
+        "rows": (facts.digest.rows, manifest.rows),
+        "digest": (facts.digest.hex, manifest.digest.hex),
+        "sha256": (facts.sha256, manifest.sha256),
+        "bytes": (facts.size_bytes, manifest.size_bytes),
+        "raw_bytes": (facts.raw_bytes, manifest.raw_bytes),
+    }
+    return [f"{name} is {found}, not {expected}" for name, (found, expected) in pairs.items() if found != expected]
+
+
+def verify(stream: BinaryIO, manifest: Manifest) -> ObjectFacts:
+    """Read an object back and hold it against its manifest; raises VerificationError when they differ."""
+    try:
+        facts = inspect(stream)
+    except GzipError as error:
+        raise VerificationError(f"{manifest.key}: {error}") from error
+    if problems := mismatches(facts, manifest):
+        raise VerificationError(f"{manifest.key}: {'; '.join(problems)}")
+    return facts
+
+
+def read_events(stream: BinaryIO, name: str) -> Iterator[pl.DataFrame]:
+    """The events of an object, in batches, in their order; `name` is for messages.
+
+    Raises VerificationError when a line is not an event, or the object is not one whole gzip member.
+    """
+    try:
+        for block in read_blocks(io.BufferedReader(GzipMember(stream))):
+            parsed = _CANONICAL.parse(block.lines)
+            if len(parsed.rejected):
+                index, reason = parsed.rejected.select("index", "reason").row(0)
+                raise VerificationError(f"{name}: line {block.first_line_number + index}: {reason}")
+            yield parsed.events.select(EVENT_NAMES)
+    except GzipError as error:
+        raise VerificationError(f"{name}: {error}") from error

@@ -1,0 +1,264 @@
+"""The command line. Each command: read the settings, call one function of a room, print facts.
+
+Errors are one line on stderr and exit code 1; wrong usage is exit code 2. Nothing is reckoned here. Dagster is
+imported only by the commands that launch runs, through defs/launch.py, because its import alone takes seconds.
+"""
+
+import contextlib
+import datetime as dt
+import os
+import pathlib
+import sys
+import traceback
+from collections.abc import Iterator
+from typing import Any, Final
+
+import click
+
+from pathstats_pipeline import report
+from pathstats_pipeline.archive.cleanup import plan_cleanup
+from pathstats_pipeline.archive.day import manifests_of, verify_generation
+from pathstats_pipeline.archive.restore import restore_day
+from pathstats_pipeline.events.window import Window, naive_utc
+from pathstats_pipeline.intake.choice import FORMAT_NAMES, format_chooser
+from pathstats_pipeline.intake.ingest import Intake, ingest_file
+from pathstats_pipeline.settings import Settings, load_settings
+from pathstats_pipeline.storage.connect import archive_objects, landing_zone, s3_client
+from pathstats_pipeline.storage.local_s3 import local_s3
+from pathstats_pipeline.storage.warehouse import exclusive, open_warehouse
+
+_TIME_FORMS: Final = ("%Y-%m-%d", "%Y-%m-%dT%H", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S")
+
+
+class Moment(click.ParamType[dt.datetime]):
+    """A time of a command: `2026-11-22`, `2026-11-22T05` or `2026-11-22T05:00`, UTC, with or without `Z`."""
+
+    name = "T"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dt.datetime:
+        """Naive UTC, at a whole hour."""
+        if isinstance(value, dt.datetime):
+            return value
+        for form in _TIME_FORMS:
+            with contextlib.suppress(ValueError):
+                moment = dt.datetime.strptime(str(value).removesuffix("Z"), form)  # noqa: DTZ007 - times are UTC here
+                if (moment.minute, moment.second) == (0, 0):
+                    return moment
+        self.fail(f"{value!r} is no whole hour such as 2026-11-22 or 2026-11-22T05:00 (UTC)", param, ctx)
+
+
+class Day(click.ParamType[dt.date]):
+    """A day of a command: `2026-11-22`, UTC."""
+
+    name = "DATE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dt.date:
+        """A date."""
+        try:
+            return dt.date.fromisoformat(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is no date such as 2026-11-22", param, ctx)
+
+
+def now() -> dt.datetime:
+    """The wall clock, naive UTC; the only place of the command line that reads it."""
+    return naive_utc(dt.datetime.now(dt.UTC))
+
+
+@contextlib.contextmanager
+def _s3(settings: Settings) -> Iterator[None]:
+    """S3 to work with: the local server is started for the command where it doesn't run; any other is just used."""
+    needs_local = settings.uses_local_s3
+    with local_s3(settings.local_s3_directory) if needs_local else contextlib.nullcontext() as server:
+        if server:
+            server.ensure_bucket(settings.bucket)
+        yield
+
+
+@contextlib.contextmanager
+def _warehouse(settings: Settings) -> Iterator[Any]:
+    with open_warehouse(settings.warehouse_path, lock_timeout_seconds=settings.lock_timeout_seconds) as warehouse:
+        yield warehouse
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="pathstats-pipeline")
+def cli() -> None:
+    """Hourly path statistics of access logs, and a verified archive of the raw events.
+
+    Times are UTC and half-open: --from 2026-11-22 --to 2026-11-23 is one day.
+    """
+
+
+@cli.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=pathlib.Path))
+@click.option("--format", "format_name", type=click.Choice(FORMAT_NAMES), default="auto", show_default=True)
+@click.option("--map", "map_file", type=click.Path(path_type=pathlib.Path), help="Field map for JSON lines (TOML).")
+def ingest(files: tuple[pathlib.Path, ...], format_name: str, map_file: pathlib.Path | None) -> None:
+    """Log FILES (plain, gzip or zstd) into the landing zone.
+
+    A line becomes an event, or a rejected line kept with its bytes and the reason. A file that was ingested before
+    adds nothing; one that has grown adds what is new.
+    """
+    settings = load_settings()
+    first_hour = dt.datetime.combine(settings.start_date, dt.time())
+    chooser = format_chooser(format_name, map_file)
+    uses_s3 = settings.landing_uri.startswith("s3://")
+    with _s3(settings) if uses_s3 else contextlib.nullcontext():
+        landing = landing_zone(settings.landing_uri, lambda: s3_client(settings))
+        intake = Intake(landing, first_hour, now(), chooser)
+        # Two commands that meet the same file at once must agree on its identity.
+        lock = (settings.home / "ingest.lock").absolute()
+        with exclusive(lock, timeout_seconds=settings.lock_timeout_seconds, what=str(lock)):
+            reports = [ingest_file(file, intake) for file in report.progress(files, "ingesting")]
+    report.ingested(reports)
+
+
+@cli.command()
+@click.option("--from", "start", type=Moment(), required=True, help="First hour.")
+@click.option("--to", "end", type=Moment(), required=True, help="End, exclusive.")
+def build(start: dt.datetime, end: dt.datetime) -> None:
+    """Load and build the hours from T to T, and the days that they fill, as Dagster runs."""
+    settings = load_settings()
+    window = _window(start, end)
+    from pathstats_pipeline.defs import launch
+
+    launch.prepare_home(settings.home)
+    window = launch.clamp(window, now())
+    days = [day for day in launch.whole_days(window) if Window.of_day(day).end <= now()]
+    with _s3(settings):
+        for span in report.progress(launch.build_hours(window), "building hours", unit="week"):
+            report.note(f"built {span.start:%Y-%m-%dT%H:%M} to {span.end:%Y-%m-%dT%H:%M}")
+        launch.build_days(days)
+    report.note(f"built {len(list(window.hours()))} hour(s) and {len(days)} day(s)")
+
+
+@cli.command()
+@click.argument("date", type=Day())
+def archive(date: dt.date) -> None:
+    """Archive the events of DATE on S3, verify and commit them, as a Dagster run."""
+    settings = load_settings()
+    from pathstats_pipeline.defs import launch
+
+    launch.prepare_home(settings.home)
+    with _s3(settings):
+        launch.archive_day(date)
+        objects = archive_objects(settings)
+        report.archived(date, manifests_of(objects, date), objects.uri)
+
+
+@cli.command()
+@click.argument("date", type=Day())
+def verify(date: dt.date) -> None:
+    """Read the archive of DATE back from S3 and hold it against its manifests."""
+    settings = load_settings()
+    with _s3(settings):
+        objects = archive_objects(settings)
+        manifests = manifests_of(objects, date)
+        if not manifests:
+            raise click.ClickException(f"{date} is not archived at {objects.uri}")
+        for manifest in report.progress(manifests, "reading back"):
+            verify_generation(objects, manifest)
+            report.note(f"{manifest.key}: {manifest.rows} events, {manifest.size_bytes} bytes, {manifest.sha256}: ok")
+
+
+@cli.command()
+@click.argument("date", type=Day())
+@click.option("--to", "directory", type=click.Path(path_type=pathlib.Path, file_okay=False), required=True)
+def restore(date: dt.date, directory: pathlib.Path) -> None:
+    """Write the archived events of DATE to a directory, as Parquet files in the event schema."""
+    settings = load_settings()
+    with _s3(settings):
+        for manifest, path in restore_day(archive_objects(settings), date, directory):
+            report.note(f"{path}: {manifest.rows} events")
+
+
+@cli.command()
+@click.argument("date", type=Day())
+@click.option("--dry-run", is_flag=True, help="Print what would be deleted, and delete nothing.")
+def cleanup(date: dt.date, *, dry_run: bool) -> None:
+    """Delete the archived events of DATE from the warehouse and the landing zone, as a Dagster run."""
+    settings = load_settings()
+    with _s3(settings):
+        with _warehouse(settings) as warehouse:
+            verdict = plan_cleanup(warehouse, archive_objects(settings), date, now().date(), settings.hot_days)
+        if verdict.hot:
+            report.note(f"left alone: {'; '.join(verdict.reasons)}")
+            return
+        if verdict.reasons:
+            raise click.ClickException(f"nothing deleted: {'; '.join(verdict.reasons)}")
+        if not dry_run:
+            from pathstats_pipeline.defs import launch
+
+            launch.prepare_home(settings.home)
+            launch.clean_day(date)
+    verb = "would delete" if dry_run else "deleted"
+    report.note(f"{date}: {verb} {verdict.rows} event(s) of {len(verdict.loads)} load(s), and their landing files")
+
+
+@cli.command()
+@click.option("--from", "start", type=Moment(), help="First hour; else the first one with statistics.")
+@click.option("--to", "end", type=Moment(), help="End, exclusive; else the end of the last hour with statistics.")
+@click.option("--by", type=click.Choice(report.RANKINGS), default="requests", show_default=True)
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
+@click.option("--format", "form", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
+def top(start: dt.datetime | None, end: dt.datetime | None, by: str, limit: int, form: str) -> None:
+    """The top paths of a range: requests, errors, percentiles of the response time, visitors."""
+    settings = load_settings()
+    with _warehouse(settings) as warehouse:
+        span = warehouse.statistics_span()
+        if span is None:
+            raise click.ClickException("there are no statistics yet: run `pathstats build --from T --to T`")
+        window = _window(start or span.start, end or max(span.end, start or span.end))
+        rows, rejected = warehouse.hourly(window), warehouse.rejected_lines(window)
+    report.top(rows, window, rejected, by=by, limit=limit, form=form)
+
+
+@cli.command()
+@click.option("--logs", type=click.Path(path_type=pathlib.Path), multiple=True, help="Your own log files or folders.")
+def demo(logs: tuple[pathlib.Path, ...]) -> None:
+    """The whole way of an event on sample traffic, or on your own LOGS, as Dagster runs."""
+    settings = load_settings()
+    from pathstats_pipeline import demo as demonstration
+
+    with _s3(settings):
+        demonstration.run(settings, logs, now())
+
+
+@cli.command()
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True)
+def dev(host: str, port: int) -> None:
+    """Dagster's UI and daemon, with the local S3 server beside them where no other is set."""
+    settings = load_settings()
+    from pathstats_pipeline.defs import launch
+
+    launch.prepare_home(settings.home)
+    with _s3(settings):
+        sys.exit(launch.serve(host, port))
+
+
+def _window(start: dt.datetime, end: dt.datetime) -> Window:
+    if end <= start:
+        raise click.UsageError(f"--to {end:%Y-%m-%dT%H:%M} must lie after --from {start:%Y-%m-%dT%H:%M}")
+    return Window(start, end)
+
+
+def main() -> None:
+    """Run the command line; any error is one line on stderr (and a traceback only with PATHSTATS_TRACEBACK set)."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        where = f"{error.ctx.command_path}: " if isinstance(error, click.UsageError) and error.ctx else ""
+        print(f"pathstats: error: {where}{error.format_message()}", file=sys.stderr)  # noqa: T201
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        print("pathstats: interrupted", file=sys.stderr)  # noqa: T201
+        sys.exit(130)
+    except Exception as error:  # noqa: BLE001 - the promise is one line, whatever happens
+        if os.environ.get("PATHSTATS_TRACEBACK"):
+            traceback.print_exc()
+        print(f"pathstats: error: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)  # noqa: T201
+        sys.exit(1)

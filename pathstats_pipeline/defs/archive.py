@@ -1,0 +1,157 @@
+"""The assets of the archive: publish a day, check it, record it, and delete what is safely away.
+
+One day a run: Dagster keeps a blocking check's verdict for a single partition only. The gate that counts is on the
+data, in archive/: every asset here reads manifests and objects on S3 for itself, so that it may be launched alone.
+"""
+
+import datetime as dt
+import importlib.metadata
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+
+from pathstats_pipeline.archive.cleanup import clean_day, plan_cleanup
+from pathstats_pipeline.archive.day import archive_day, verified_manifests
+from pathstats_pipeline.archive.verify import VerificationError
+from pathstats_pipeline.defs.partitions import DAILY, window_of
+from pathstats_pipeline.defs.presentation import archive_facts, columns_of, event_columns
+from pathstats_pipeline.defs.resources import ArchiveStorage, LandingZone, Rules, WarehouseResource
+from pathstats_pipeline.events.window import naive_utc
+from pathstats_pipeline.storage.objects import ObjectsError
+from pathstats_pipeline.storage.warehouse import TABLES
+
+SOFTWARE_VERSION = importlib.metadata.version("pathstats-pipeline")
+
+
+def _now() -> dt.datetime:
+    return naive_utc(dt.datetime.now(dt.UTC))
+
+
+def _only_day(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> dt.date:
+    """The day of the run; a range of days is refused before anything is touched."""
+    first, *others = window_of(context).days()
+    if others:
+        raise dg.Failure("the archive works one day a run: launch one run for each day", allow_retries=False)
+    return first
+
+
+@dg.asset(
+    partitions_def=DAILY,
+    deps=["raw_events"],
+    group_name="archive",
+    kinds={"s3", "duckdb"},
+    owners=["team:pathstats"],
+    pool="duckdb",
+    metadata={"dagster/column_schema": event_columns()},
+)
+def events_archive(
+    context: dg.AssetExecutionContext, warehouse: WarehouseResource, archive_storage: ArchiveStorage, rules: Rules
+) -> dg.MaterializeResult[None]:
+    """A day's events as gzip JSON lines on S3, with a manifest for each generation.
+
+    Reads the loads of the day that no manifest covers, streams them to one object (a single put, or a multipart
+    upload when it is estimated at 100 MiB or more), reads that object back, and commits it with its manifest.
+
+    **Second run**: writes nothing. Loads that came late become the next generation, with an object of their own. A
+    day without events makes no object.
+
+    **Fails** when the day isn't over, when S3 doesn't answer, or when what S3 gives back is not what was read. Then
+    nothing is committed and nothing will be deleted: see to S3, and materialise the day again.
+    """
+    objects = archive_storage.objects()
+    with warehouse.open() as store:
+        manifests = archive_day(store, objects, _only_day(context), rules.size_rule, _now, SOFTWARE_VERSION)
+    return dg.MaterializeResult(metadata=archive_facts(manifests, objects.uri))
+
+
+@dg.asset_check(asset=events_archive, partitions_def=DAILY, blocking=True)
+def archive_verified(context: dg.AssetCheckExecutionContext, archive_storage: ArchiveStorage) -> dg.AssetCheckResult:
+    """Every object of the day, read back from S3 to its end, is the one that its manifest describes.
+
+    Compares row count, order-free digest, SHA-256 and sizes. Until it passes, nothing downstream runs. When it fails,
+    the events are still in the warehouse: keep them, and find out who touched the bucket.
+    """
+    try:
+        manifests = verified_manifests(archive_storage.objects(), _only_day(context))
+    except (VerificationError, ObjectsError) as error:
+        return dg.AssetCheckResult(passed=False, description=str(error))
+    rows = sum(manifest.rows for manifest in manifests)
+    return dg.AssetCheckResult(
+        passed=True,
+        description=f"{len(manifests)} object(s) with {rows} events read back" if manifests else "no events, no object",
+        metadata={"generations": len(manifests), "rows": rows},
+    )
+
+
+@dg.asset(
+    partitions_def=DAILY,
+    deps=[events_archive],
+    group_name="archive",
+    kinds={"duckdb", "s3"},
+    owners=["team:pathstats"],
+    pool="duckdb",
+    metadata={"dagster/table_name": "pathstats.archives", "dagster/column_schema": columns_of(TABLES["archives"])},
+)
+def archive_metadata(
+    context: dg.AssetExecutionContext, warehouse: WarehouseResource, archive_storage: ArchiveStorage
+) -> dg.MaterializeResult[None]:
+    """What is archived of a day, and where, in `pathstats.archives`: one row for each generation.
+
+    Reads the manifests on S3 and every object that they name.
+
+    **Second run**: replaces the day's rows by the same ones.
+
+    **Fails** when the day has events that were never archived, or when an object is not what its manifest says, also
+    when it is launched alone. Materialise `events_archive` of that day first.
+    """
+    objects, date = archive_storage.objects(), _only_day(context)
+    with warehouse.open() as store:
+        manifests = verified_manifests(objects, date, store)
+        store.record_archives(date, manifests, [f"{objects.uri}/{manifest.key}" for manifest in manifests])
+    return dg.MaterializeResult(metadata=archive_facts(manifests, objects.uri))
+
+
+@dg.asset(
+    partitions_def=DAILY,
+    deps=[events_archive],
+    group_name="archive",
+    kinds={"duckdb"},
+    owners=["team:pathstats"],
+    pool="duckdb",
+    output_required=False,
+)
+def events_cleanup(
+    context: dg.AssetExecutionContext,
+    warehouse: WarehouseResource,
+    archive_storage: ArchiveStorage,
+    landing_zone: LandingZone,
+    rules: Rules,
+) -> Iterator[dg.MaterializeResult[Any]]:
+    """Archived events of a day that has left the hot window are gone from the warehouse and the landing zone.
+
+    Reads the manifests, the ledger of loads and the hourly statistics, and every archived object once more, to its
+    end. Deletes exactly the events of the loads that the manifests name, in small transactions, then their files.
+
+    **Second run**: finds nothing to delete. After a crash it goes on where it was.
+
+    **Leaves alone**, without materialising, a day within the hot window.
+
+    **Fails**, deleting nothing, when the day is not archived, an object is not what its manifest says, or the
+    statistics don't count the archived events. Materialise those first; the message says which.
+    """
+    objects, date = archive_storage.objects(), _only_day(context)
+    with warehouse.open() as store:
+        verdict = plan_cleanup(store, objects, date, _now().date(), rules.hot_days)
+        if verdict.hot:
+            context.log.info("nothing deleted: %s", "; ".join(verdict.reasons))
+            return
+        cleaned = clean_day(store, objects, landing_zone.landing(), verdict, date, rules.cleanup_batch_rows)
+    yield dg.MaterializeResult(
+        metadata={
+            "deleted_rows": cleaned.deleted_rows,
+            "landing_files_removed": cleaned.landing_files,
+            "generations": cleaned.generations,
+            "loads": len(verdict.loads),
+        }
+    )

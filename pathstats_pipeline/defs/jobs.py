@@ -1,0 +1,27 @@
+"""Jobs: an hour's assets, a day's statistics, a day's archive.
+
+Hours and days can't share a job, since their partitions differ; nor can days that go in ranges (statistics) and days
+that go one by one (archive).
+"""
+
+import dagster as dg
+
+HOURLY_ASSETS = ("raw_events", "path_stats_hourly")
+DAILY_ASSETS = ("path_stats_daily",)
+ARCHIVE_ASSETS = ("events_archive", "archive_metadata", "events_cleanup")
+
+hourly_job = dg.define_asset_job(
+    "hourly",
+    selection=dg.AssetSelection.assets(*HOURLY_ASSETS),
+    description="Load an hour's events and build its statistics.",
+)
+daily_job = dg.define_asset_job(
+    "daily",
+    selection=dg.AssetSelection.assets(*DAILY_ASSETS),
+    description="Merge a day's hourly statistics.",
+)
+archive_job = dg.define_asset_job(
+    "archive",
+    selection=dg.AssetSelection.assets(*ARCHIVE_ASSETS),
+    description="Archive a day's events, verify and record them, and clean up what has left the hot window.",
+)

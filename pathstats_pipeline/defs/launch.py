@@ -1,0 +1,163 @@
+"""Runs from a command instead of the UI: the same jobs, on the same instance, in this process.
+
+What the command line needs of Dagster, and nothing else: where the instance lives, and one function a job. A run that
+fails is raised as one line.
+"""
+
+import contextlib
+import datetime as dt
+import fcntl
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+
+import dagster as dg
+
+from pathstats_pipeline.definitions import defs
+from pathstats_pipeline.defs.partitions import DAILY, HOURLY
+from pathstats_pipeline.defs.presentation import day_key, hour_key
+from pathstats_pipeline.events.window import HOUR, Window
+
+HOURS_PER_LAUNCH = 24 * 7
+STOP_SECONDS = 30
+_RANGE_START, _RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+
+
+class RunFailedError(RuntimeError):
+    """A run failed; one line with the step and its error."""
+
+
+def prepare_home(home: pathlib.Path) -> pathlib.Path:
+    """Where the Dagster instance lives: `DAGSTER_HOME`, or a folder below `home` that is made here.
+
+    A fresh SQLite instance opened by two processes at once is damaged for good, so the first one in makes it alone.
+    """
+    folder = pathlib.Path(os.environ.get("DAGSTER_HOME") or home / "dagster").absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ["DAGSTER_HOME"] = str(folder)
+    local_yaml, yaml = pathlib.Path("dagster.yaml").absolute(), folder / "dagster.yaml"
+    with (folder / ".init.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if local_yaml.exists() and not yaml.exists():
+            yaml.unlink(missing_ok=True)  # a link to a project that has moved
+            yaml.symlink_to(os.path.relpath(local_yaml, folder))
+        with dg.DagsterInstance.get() as instance:
+            instance.get_runs(limit=1)
+            instance.schedule_storage.all_instigator_state() if instance.schedule_storage else None
+            instance.event_log_storage.get_pool_limits()
+    return folder
+
+
+def clamp(window: Window, now: dt.datetime) -> Window:
+    """The part of a window that has hourly partitions; raises ValueError when it has none."""
+    first, end = HOURLY.start.replace(tzinfo=None), now.replace(minute=0, second=0, microsecond=0) + HOUR
+    if window.start < first:
+        raise ValueError(f"{window.start:%Y-%m-%dT%H:%M} lies before the first partition: set PATHSTATS_START_DATE")
+    if window.start >= end:
+        raise ValueError(f"{window.start:%Y-%m-%dT%H:%M} lies in the future")
+    return Window(window.start, min(window.end, end))
+
+
+def build_hours(window: Window) -> Iterator[Window]:
+    """Materialise the hourly assets of a window, a run for each week of it; yields each span when it is done."""
+    start = window.start
+    while start < window.end:
+        span = Window(start, min(window.end, start + HOURS_PER_LAUNCH * HOUR))
+        _run("hourly", _range(hour_key(span.start), hour_key(span.end - HOUR)))
+        yield span
+        start = span.end
+
+
+def whole_days(window: Window) -> list[dt.date]:
+    """The days that lie in a window with all of their hours."""
+    return [
+        day
+        for day in window.days()
+        if window.start <= Window.of_day(day).start and Window.of_day(day).end <= window.end
+    ]
+
+
+def build_days(days: Sequence[dt.date]) -> None:
+    """Materialise the daily statistics of consecutive days in one run."""
+    if days:
+        _run("daily", _range(day_key(days[0]), day_key(days[-1])))
+
+
+def archive_day(date: dt.date) -> None:
+    """Materialise a day's archive, its check and its metadata."""
+    _run("archive", {"dagster/partition": day_key(_day_partition(date))}, ["events_archive", "archive_metadata"])
+
+
+def clean_day(date: dt.date) -> None:
+    """Materialise a day's clean-up."""
+    _run("archive", {"dagster/partition": day_key(_day_partition(date))}, ["events_cleanup"])
+
+
+def _day_partition(date: dt.date) -> dt.date:
+    if not DAILY.has_partition_key(day_key(date)):
+        raise ValueError(f"{date} is no daily partition: it lies before PATHSTATS_START_DATE, or is not over yet")
+    return date
+
+
+def _range(first: str, last: str) -> dict[str, str]:
+    return {_RANGE_START: first, _RANGE_END: last}
+
+
+def _run(job_name: str, tags: Mapping[str, str], assets: Sequence[str] = ()) -> None:
+    """Run a job, or some of its assets, in this process on the configured instance."""
+    job = defs.resolve_job_def(job_name)
+    with dg.DagsterInstance.get() as instance:
+        result = job.execute_in_process(
+            instance=instance,
+            tags=dict(tags),
+            partition_key=tags.get("dagster/partition"),
+            asset_selection=[dg.AssetKey(asset) for asset in assets] or None,
+            raise_on_error=False,
+        )
+    if not result.success:
+        raise RunFailedError(_failure_of(result))
+
+
+def _failure_of(result: dg.ExecuteInProcessResult) -> str:
+    """The first failed step of a run and its innermost error, in one line."""
+    for event in result.all_events:
+        if event.is_step_failure and event.step_failure_data.error:
+            error = event.step_failure_data.error
+            while error.cause:
+                error = error.cause
+            text = " ".join(error.message.split())
+            return f"{event.step_key}: {text} (run {result.run_id})"
+    return f"run {result.run_id} failed before its first step"
+
+
+def serve(host: str, port: int) -> int:
+    """Run Dagster's web server and daemon until they are told to stop; their exit code."""
+    workspace = pathlib.Path("workspace.yaml").absolute()
+    where = ["-w", str(workspace)] if workspace.exists() else ["-m", "pathstats_pipeline.definitions", "-a", "defs"]
+    command = [sys.executable, "-m", "dagster", "dev", *where, "-h", host, "-p", str(port)]
+    server = subprocess.Popen(command)
+    try:
+        # The terminal sends its interrupt to the servers as well; what is left to do here is to wait for them.
+        with _forwarding(server):
+            return server.wait()
+    finally:
+        if server.poll() is None:
+            server.terminate()
+            server.wait(timeout=STOP_SECONDS)
+
+
+@contextlib.contextmanager
+def _forwarding(server: "subprocess.Popen[bytes]") -> Iterator[None]:
+    """Pass SIGTERM on to the servers, and don't die of SIGINT before they have stopped."""
+    before = {
+        number: signal.signal(number, lambda *_: server.terminate()) for number in (signal.SIGTERM, signal.SIGHUP)
+    }
+    before[signal.SIGINT] = signal.signal(signal.SIGINT, lambda *_: server.send_signal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,229 @@
+"""JSON lines, by a field map: one object a line. Our own lines (`canonical`) are a map, too.
+
+A block is decoded in slices. A slice with a line that is no JSON costs a second look at it; one with a line of
+another shape than the map's is read by JSON path, some ten times slower.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Final
+
+import polars as pl
+
+from pathstats_pipeline.events.formats.fieldmap import REQUEST_LINE, FieldMap, KeyPath
+from pathstats_pipeline.events.formats.parsed import ParsedLines, account
+from pathstats_pipeline.events.formats.requests import method_of, read_requests, target_host, target_path
+from pathstats_pipeline.events.formats.times import TIME_FORMS, times
+from pathstats_pipeline.events.formats.transport import without_prefix
+from pathstats_pipeline.events.formats.values import (
+    absent,
+    addresses,
+    duration_ms,
+    host_names,
+    not_duration,
+    whole_numbers,
+)
+from pathstats_pipeline.events.schema import EVENT_SCHEMA
+
+CANONICAL_MAP: Final = FieldMap(
+    name="canonical",
+    columns={name: ((name,),) for name in EVENT_SCHEMA},
+    time=("rfc3339",),
+    response_time="ms",
+    verbatim=True,
+)
+"""Our own lines: the columns of an event, as in the archive."""
+
+_SLICE_LINES: Final = 8192
+"""Decoded at once: larger slices are not faster, much smaller ones are slower."""
+
+_ENVOY_TEXT: Final = r'^\[[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z\] "'
+_NOT_JSON: Final = "not JSON"
+_NO_OBJECT: Final = "not a JSON object"
+
+
+@dataclasses.dataclass(frozen=True)
+class JsonFormat:
+    """JSON lines as a field map tells them."""
+
+    field_map: FieldMap
+    name: str = "jsonl"
+
+    def parse(self, lines: pl.Series) -> ParsedLines:
+        """Read a block of lines."""
+        return account(lines, self._draft)
+
+    def _draft(self, frame: pl.DataFrame) -> list[pl.DataFrame]:
+        frame = without_prefix(frame).with_columns(pl.col("line").str.strip_chars(" \t\r"))
+        line = pl.col("line")
+        objects = line.str.starts_with("{") & line.str.ends_with("}") & ~line.str.contains("\n", literal=True)
+        candidates = frame.filter(objects)
+        others = frame.filter(~objects) if candidates.height < frame.height else frame.clear()
+        decoded, broken = _decoded(candidates, self._places())
+        return [
+            *([self._events(pl.concat(decoded))] if decoded else []),
+            *(part.select("index", reason=pl.lit(_NOT_JSON)) for part in broken),
+            others.select("index", reason=_why_no_object(line)),
+        ]
+
+    def _places(self) -> list[KeyPath]:
+        return sorted({place for places in self.field_map.columns.values() for place in places}, key=repr)
+
+    def _events(self, part: pl.DataFrame) -> pl.DataFrame:
+        text = part.select(
+            "index", "line", *(self._text(column).alias(column) for column in (*EVENT_SCHEMA, REQUEST_LINE))
+        )
+        requested = self._requested(text)
+        status, bad_status = whole_numbers(_given(text["status"]))
+        size, bad_size = whole_numbers(_given(text["bytes_sent"]))
+        time = times(text["event_time"], *(read for form in self.field_map.time for read in TIME_FORMS[form]))
+        duration = pl.col("response_time_ms")
+        # Comparing to the path alone would reject a producer's honest null; see `_is_null`.
+        no_path = pl.col("path").is_null() & pl.col(REQUEST_LINE).is_null() & ~self._is_null()
+        return text.select(
+            "index",
+            pl.when(pl.col("event_time").is_null())
+            .then(pl.lit("no time"))
+            .when(time.is_null())
+            .then(pl.lit("bad time"))
+            .when(no_path)
+            .then(pl.lit("no path"))
+            .when(bad_status)
+            .then(pl.lit("bad status"))
+            .when(bad_size)
+            .then(pl.lit("bad bytes"))
+            .when(not_duration(duration))
+            .then(pl.lit("bad response time"))
+            .alias("reason"),
+            "event_id",
+            time.alias("event_time"),
+            requested["host"],
+            requested["method"],
+            requested["path"],
+            status.alias("status"),
+            duration_ms(duration, self.field_map.response_time).alias("response_time_ms"),
+            size.alias("bytes_sent"),
+            (text["client_ip"] if self.field_map.verbatim else addresses(text["client_ip"])).alias("client_ip"),
+            "user_agent",
+        )
+
+    def _text(self, column: str) -> pl.Expr:
+        """Give the first value among the places of a column, as text."""
+        places = self.field_map.columns.get(column, ())
+        if not places:
+            return pl.lit(None, pl.String)
+        return pl.coalesce(pl.col(repr(place)) for place in places)
+
+    def _requested(self, text: pl.DataFrame) -> pl.DataFrame:
+        """Give `method`, `path` and `host`: from their own keys, else from the whole request line."""
+        if self.field_map.verbatim:
+            return text.select("method", "path", "host")
+        path = pl.col("path")
+        own = text.select(
+            "host",
+            method=method_of(pl.col("method")),
+            path=pl.when(~absent(path)).then(target_path(path)),
+            target_host=target_host(path),
+        )
+        if text[REQUEST_LINE].null_count() < text.height:
+            line = read_requests(text[REQUEST_LINE])
+            own = own.select(
+                "host",
+                *(pl.coalesce(name, line[name]).alias(name) for name in ("method", "path", "target_host")),
+            )
+        named = own.select(pl.when(~absent(pl.col("host"))).then("host").otherwise("target_host")).to_series()
+        return own.select("method", "path", host_names(named).alias("host"))
+
+    def _is_null(self) -> pl.Expr:
+        """Tell whether a path key stands in the line with the value null: a request without a path, not a gap."""
+        places = (*self.field_map.columns.get("path", ()), *self.field_map.columns.get(REQUEST_LINE, ()))
+        keys = [str(place[-1]) for place in places if isinstance(place[-1], str)]
+        escaped = "|".join(_regex_literal(key) for key in keys)
+        return pl.col("line").str.contains(rf'"(?:{escaped})"[ \t]*:[ \t]*null') if keys else pl.lit(value=False)
+
+
+def _regex_literal(text: str) -> str:
+    return "".join(rf"\x{{{ord(char):x}}}" for char in text)
+
+
+def _given(text: pl.Series) -> pl.Series:
+    """Give numbers in one writing: JSON may write 200 as 200.0."""
+    return text.str.strip_suffix(".0") if text.str.ends_with(".0").any() else text
+
+
+def _why_no_object(line: pl.Expr) -> pl.Expr:
+    other_json = line.str.json_path_match("$").is_not_null() | (line == "null")
+    return (
+        pl.when(line.str.contains(_ENVOY_TEXT))
+        .then(pl.lit("Envoy text log line; only its JSON lines are read"))
+        .when(other_json)
+        .then(pl.lit(_NO_OBJECT))
+        .otherwise(pl.lit(_NOT_JSON))
+    )
+
+
+def _decoded(frame: pl.DataFrame, places: Sequence[KeyPath]) -> tuple[list[pl.DataFrame], list[pl.DataFrame]]:
+    """Decode objects to frames of `index`, `line` and one text column for each place; and give what is not JSON."""
+    decoded: list[pl.DataFrame] = []
+    broken: list[pl.DataFrame] = []
+    for start in range(0, frame.height, _SLICE_LINES):
+        part = frame.slice(start, _SLICE_LINES)
+        fast = _decode_fast(part, places)
+        if fast is None:
+            valid = part["line"].str.json_path_match("$").is_not_null()
+            broken.append(part.filter(~valid))
+            part = part.filter(valid)
+            fast = _decode_fast(part, places) if not valid.all() and valid.any() else None
+        decoded.append(_decode_carefully(part, places) if fast is None else fast)
+    return decoded, broken
+
+
+def _decode_fast(frame: pl.DataFrame, places: Sequence[KeyPath]) -> pl.DataFrame | None:
+    """Decode all lines at once; None where any of them is no JSON or has another shape than the map."""
+    text = frame["line"].str.join("\n")[0].encode()
+    try:
+        rows = pl.read_ndjson(text, schema=_shape(places))
+    except pl.exceptions.PolarsError:
+        return None
+    if rows.height != frame.height:
+        return None
+    return frame.hstack(rows.select(_value(place).alias(repr(place)) for place in places))
+
+
+def _decode_carefully(frame: pl.DataFrame, places: Sequence[KeyPath]) -> pl.DataFrame:
+    """Decode valid JSON of any shape; a value of another shape than the map's counts as missing."""
+    return frame.with_columns(
+        pl.col("line").str.json_path_match(_json_path(place)).alias(repr(place)) for place in places
+    )
+
+
+def _json_path(place: KeyPath) -> str:
+    return "$" + "".join(f"[{step}]" if isinstance(step, int) else f"['{step}']" for step in place)
+
+
+def _value(place: KeyPath) -> pl.Expr:
+    value = pl.col(str(place[0]))
+    for step in place[1:]:
+        value = value.list.get(step, null_on_oob=True) if isinstance(step, int) else value.struct.field(step)
+    return value
+
+
+def _shape(places: Sequence[KeyPath]) -> dict[str, pl.DataType]:
+    """Give the schema that holds just these places, with text at the leaves."""
+    tree: dict[str | int, Any] = {}
+    for place in places:
+        node = tree
+        for step in place:
+            node = node.setdefault(step, {})
+    return {str(key): _dtype(node) for key, node in tree.items()}
+
+
+def _dtype(node: dict[str | int, Any]) -> pl.DataType:
+    if not node:
+        return pl.String()
+    if all(isinstance(step, int) for step in node):
+        inner: dict[str | int, Any] = {}
+        for child in node.values():
+            inner |= child
+        return pl.List(_dtype(inner))
+    return pl.Struct({str(key): _dtype(child) for key, child in node.items()})

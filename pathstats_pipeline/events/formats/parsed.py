@@ -1,0 +1,125 @@
+"""What a log format makes of a block of lines, and the rules that hold for every format.
+
+The seam between formats and the rest (`LogFormat`, `ParsedLines`), and `account`, the one place where a draft of
+events is validated and split, so that each line ends in exactly one of the two frames. No regular expression of a
+particular format belongs here.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import polars as pl
+
+from pathstats_pipeline.events.schema import PARSED_SCHEMA
+
+LINE_LIMIT_BYTES: Final = 1024 * 1024
+"""A longer line is no log line. Its text stands as NULL in a block, and every format rejects it."""
+
+TOO_LONG: Final = "line longer than 1 MiB"
+
+BLANK: Final = "blank line"
+
+REJECTED_LINES_SCHEMA: Final[dict[str, pl.DataType]] = {"index": pl.Int64(), "reason": pl.String()}
+
+DRAFT_SCHEMA: Final[dict[str, pl.DataType]] = {
+    "index": pl.Int64(),
+    "reason": pl.String(),
+    **{name: dtype for name, dtype in PARSED_SCHEMA.items() if name != "line_number"},
+    # Wider than the table's SMALLINT until it is known to be a status.
+    "status": pl.Int64(),
+}
+"""A draft: one row for each line. `reason` is NULL as long as nothing speaks against the line."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ParsedLines:
+    """The accepted and the rejected lines of one block; together they are all of its lines, each once.
+
+    `events` has `PARSED_SCHEMA`, with the 0-based index in the block as `line_number`; `rejected` has
+    `REJECTED_LINES_SCHEMA`. Both are sorted by index.
+    """
+
+    events: pl.DataFrame
+    rejected: pl.DataFrame
+
+
+class LogFormat(Protocol):
+    """A way to read lines. It never raises on the content of a line."""
+
+    @property
+    def name(self) -> str:
+        """The word for this format on the command line."""
+
+    def parse(self, lines: pl.Series) -> ParsedLines:
+        """Events and rejected lines of a block of text lines; a NULL line is one that was too long to keep."""
+
+
+Draft = Callable[[pl.DataFrame], list[pl.DataFrame]]
+"""From a frame (`index`, `line`) to drafts that hold each of its indexes once; missing columns count as NULL."""
+
+
+def account(lines: pl.Series, draft: Draft) -> ParsedLines:
+    """Read a block with a format's draft, validate, and split it: each line is in exactly one of the two frames.
+
+    Order of the drafts does not matter; the result is sorted by index.
+    """
+    text = lines.cast(pl.String).alias("line")
+    frame = pl.DataFrame({"index": pl.int_range(text.len(), dtype=pl.Int64, eager=True), "line": text})
+    blank = pl.col("line").str.strip_chars(" \t\r") == ""
+    usable = frame.filter(~blank)  # NULL is neither blank nor usable
+    unusable = frame.filter(blank | pl.col("line").is_null()) if usable.height < frame.height else frame.clear()
+    drafts = [
+        unusable.select(
+            "index", reason=pl.when(pl.col("line").is_null()).then(pl.lit(TOO_LONG)).otherwise(pl.lit(BLANK))
+        ),
+        *draft(usable),
+    ]
+    whole = pl.concat([draft_of(part) for part in drafts if part.height > 0] or [draft_of(frame.clear())])
+    return judge(whole.sort("index") if not whole["index"].is_sorted() else whole)
+
+
+def draft_of(part: pl.DataFrame) -> pl.DataFrame:
+    """The part as a draft: missing columns are NULL."""
+    return part.select(
+        pl.col(name).cast(dtype) if name in part.columns else pl.lit(None, dtype).alias(name)
+        for name, dtype in DRAFT_SCHEMA.items()
+    )
+
+
+def judge(draft: pl.DataFrame) -> ParsedLines:
+    """Validate a draft and split it, whatever made it: a log format, or a Parquet file."""
+    time = pl.col("event_time")
+    judged = draft.with_columns(
+        reason=pl.coalesce(
+            pl.col("reason"),
+            pl.when(time.is_null()).then(pl.lit("bad time")),
+            pl.when(~time.dt.year().is_between(1970, 9999)).then(pl.lit("time outside the years 1970 to 9999")),
+        ),
+    )
+    accepted = pl.col("reason").is_null()
+    return ParsedLines(
+        events=judged.filter(accepted).select(_validated()),
+        rejected=judged.filter(~accepted).select(*REJECTED_LINES_SCHEMA),
+    )
+
+
+def _validated() -> list[pl.Expr]:
+    """Give the columns of `PARSED_SCHEMA`, with NULL for each value that its column can't mean."""
+    milliseconds, size, status = pl.col("response_time_ms"), pl.col("bytes_sent"), pl.col("status")
+    return [
+        pl.col("event_id", "event_time"),
+        known("host"),
+        pl.col("method", "path"),
+        pl.when(status.is_between(100, 999)).then(status).cast(pl.Int16).alias("status"),
+        pl.when(milliseconds.is_finite() & (milliseconds >= 0)).then(milliseconds).alias("response_time_ms"),
+        pl.when(size >= 0).then(size).alias("bytes_sent"),
+        known("client_ip"),
+        known("user_agent"),
+        pl.col("index").alias("line_number"),
+    ]
+
+
+def known(name: str) -> pl.Expr:
+    """Give a text column with NULL where the source wrote nothing: `-` or an empty text."""
+    return pl.when(~pl.col(name).is_in(["", "-"])).then(pl.col(name)).alias(name)

@@ -1,0 +1,136 @@
+"""Path templates: which template a raw path is counted under. `/users/42` becomes `/users/:id`.
+
+Add a kind of segment to `_SEGMENTS`, with a row in its test's table. Work is done once for each distinct path, by
+Polars expressions, never in a Python loop. The cap on templates an hour is no matter of this room: see stats/hourly.py.
+"""
+
+import dataclasses
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import polars as pl
+
+INVALID_TEMPLATE: Final = "__invalid__"
+"""Counts requests whose path is NULL, empty, or begins with neither `/` nor `*`: binary probes, broken requests."""
+
+OTHER_TEMPLATE: Final = "__other__"
+"""Counts what the cap cuts off. No path folds to it: templates begin with `/`, save `*` and `INVALID_TEMPLATE`."""
+
+MAX_TEMPLATE_CHARS: Final = 512
+
+_UUID: Final = "(?i)[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+_DAY_OF_YEAR: Final = (
+    "(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|[12][0-9]))"
+)
+# A token is a segment with its slash, or a path parameter with its semicolon (and its name). What may follow the
+# folded part: up to two file extensions.
+_BEFORE: Final = "^(/|;(?:[^=]*=)?)"
+_AFTER: Final = r"((?:\.[A-Za-z][A-Za-z0-9]{0,9}){0,2})$"
+_SEGMENTS: Final = (
+    ("[0-9]+", ":id"),
+    (f"[0-9]{{4}}-{_DAY_OF_YEAR}", ":date"),
+    ("(?:0[xX])?[0-9a-fA-F]{16,}", ":hex"),
+    ("[0-7][0-9A-HJKMNP-TV-Za-hjkmnp-tv-z]{25}", ":ulid"),
+)
+"""Whole segments (or parameter values) and what they fold to; the first match wins."""
+
+_ERROR_PAGE: Final = r"^/(?:errors?/)?[45][0-9]{2}\.s?html?$"
+
+
+class PathRulesError(ValueError):
+    """A rules file can't be used; the message is one line that names the rule."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PathRule:
+    """A user's rule: paths that match `pattern` as a whole are counted under `template`, taken literally."""
+
+    pattern: str
+    template: str
+
+
+def load_rules(path: Path) -> tuple[PathRule, ...]:
+    """Rules of a TOML file, in its order: `[[rule]]` tables with `pattern` (Rust regex) and `template`.
+
+    Raises PathRulesError in one line that names the file, the number of the rule (from 1) and what is wrong.
+    """
+    try:
+        document = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise PathRulesError(f"{path}: {_one_line(error)}") from error
+    unknown = sorted(set(document) - {"rule"})
+    tables = document.get("rule", [])
+    if unknown or not isinstance(tables, list):
+        raise PathRulesError(f"{path}: expected [[rule]] tables only, got {', '.join(unknown) or 'something else'}")
+    rules = []
+    for number, table in enumerate(tables, start=1):
+        try:
+            rules.append(_rule(table))
+        except ValueError as error:
+            raise PathRulesError(f"{path}: rule {number}: {error}") from error
+    return tuple(rules)
+
+
+def _rule(table: Any) -> PathRule:
+    if not isinstance(table, dict) or set(table) != {"pattern", "template"}:
+        raise ValueError("a rule has a pattern and a template, and nothing else")
+    pattern, template = table["pattern"], table["template"]
+    if not isinstance(pattern, str) or not isinstance(template, str):
+        raise ValueError("pattern and template must be strings")  # noqa: TRY004 - all faults of a file are one kind
+    if not template.startswith("/") or len(template) > MAX_TEMPLATE_CHARS:
+        raise ValueError(f"template {template!r} must begin with / and have at most {MAX_TEMPLATE_CHARS} characters")
+    try:
+        pl.Series(["/"]).str.contains(_whole(pattern), strict=True)
+    except pl.exceptions.PolarsError as error:
+        raise ValueError(f"pattern {pattern!r} is no regular expression: {_one_line(error)}") from error
+    return PathRule(pattern, template)
+
+
+def _whole(pattern: str) -> str:
+    return f"^(?:{pattern})$"
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # The regex crate draws the place under the pattern, and says what is wrong in the line that follows.
+    marked = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    return (marked or lines or [type(error).__name__])[0]
+
+
+def fold(paths: pl.Series, rules: Sequence[PathRule] = ()) -> pl.Series:
+    """Template [row] of each raw path [row]; never NULL, at most 512 characters.
+
+    Query and fragment are dropped. The first rule that matches the whole path wins; else each segment and each value of
+    a path parameter is folded on its own. Without rules, folding a template again changes nothing.
+    """
+    distinct = paths.unique().to_frame("path").with_columns(template=_template(pl.col("path"), rules))
+    return (
+        paths.to_frame("path")
+        .join(distinct, on="path", how="left", nulls_equal=True, maintain_order="left")
+        .get_column("template")
+        .rename(paths.name)
+    )
+
+
+def _template(path: pl.Expr, rules: Sequence[PathRule]) -> pl.Expr:
+    bare = path.str.replace(r"(?s)[?#].*$", "")
+    invalid = ~bare.str.starts_with("/").fill_null(value=False) & (bare != "*").fill_null(value=True)
+    chosen: Any = pl.when(invalid).then(pl.lit(INVALID_TEMPLATE))
+    for rule in rules:
+        chosen = chosen.when(bare.str.contains(_whole(rule.pattern))).then(pl.lit(rule.template))
+    kept = (bare == "*") | bare.str.contains(_ERROR_PAGE)
+    folded = chosen.when(kept).then(bare).otherwise(_fold_tokens(bare))
+    cut = pl.concat_str(folded.str.head(MAX_TEMPLATE_CHARS - 1), pl.lit("…"))
+    return pl.when(folded.str.len_chars() > MAX_TEMPLATE_CHARS).then(cut).otherwise(folded)
+
+
+def _fold_tokens(path: pl.Expr) -> pl.Expr:
+    # Each token keeps its own delimiter, so that joining them again can't change anything else.
+    token = pl.element()
+    for segment, template in _SEGMENTS:
+        token = token.str.replace(f"{_BEFORE}{segment}{_AFTER}", f"${{1}}{template}${{2}}")
+    return path.str.replace_all(_UUID, ":uuid").str.extract_all("[/;][^/;]*").list.eval(token).list.join("")

@@ -1,0 +1,181 @@
+r"""From a file to blocks of lines, in bounded memory: the only place that knows about compression and encodings.
+
+What a line means is the business of `events.formats`; which files are read, and what becomes of a file that can't be,
+is decided by the caller. A line ends with the byte `\n` and with nothing else.
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Final, Self
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+from isal import igzip, isal_zlib
+
+from pathstats_pipeline.events.formats.parsed import LINE_LIMIT_BYTES
+
+BLOCK_BYTES: Final = 32 * 1024 * 1024
+"""Large enough that the cost of a block is its lines; small enough for a small machine."""
+
+FILE_LIMIT_BYTES: Final = 64 * 1024 * 1024
+"""What has no line end within this many bytes is no log file."""
+
+_GZIP: Final = b"\x1f\x8b"
+_ZSTD: Final = (b"\x28\xb5\x2f\xfd", *(bytes([first]) + b"\x2a\x4d\x18" for first in range(0x50, 0x60)))
+"""A frame, or a skippable frame, which some writers put first."""
+
+_BOM: Final = b"\xef\xbb\xbf"
+_UTF_16: Final = (b"\xff\xfe", b"\xfe\xff")
+_NEWLINE: Final = 10
+_READ_ERRORS: Final[tuple[type[Exception], ...]] = (OSError, EOFError, ValueError, isal_zlib.error)
+
+
+class SourceError(ValueError):
+    """A file that can't be read as a log to its end. One line, which names the file: nothing of it is ingested."""
+
+
+class Source:
+    """A log file open for reading, uncompressed on the way. Every failure to read is a `SourceError`."""
+
+    def __init__(self, name: str, stream: Any, file: IO[bytes]) -> None:
+        self.name = name
+        self._stream = stream
+        self._file = file
+
+    def read(self, size: int = -1) -> bytes:
+        """Read up to `size` bytes; empty only at the end of a file that is whole."""
+        try:
+            return bytes(self._stream.read(size))
+        except _READ_ERRORS as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise SourceError(f"{self.name}: damaged or cut short: {reason}") from error
+
+    def close(self) -> None:
+        """Close the file."""
+        try:
+            self._stream.close()
+        finally:
+            self._file.close()  # the readers of compressed files leave it open
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_source(path: Path) -> Source:
+    """Open a plain, gzip or zstd file, told apart by its first bytes and not by its name."""
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise SourceError(f"{path}: {error.strerror or error}") from error
+    with contextlib.ExitStack() as undo:
+        undo.callback(file.close)
+        try:
+            magic = file.peek(4)[:4]
+        except OSError as error:
+            raise SourceError(f"{path}: {error.strerror or error}") from error
+        stream: Any = file
+        if magic.startswith(_GZIP):
+            stream = igzip.open(file, "rb")  # type: ignore[no-untyped-call]  # isal annotates only parts
+        elif magic in _ZSTD:
+            # Arrow's reader takes several frames, and unlike zstandard's it tells a file that was cut short.
+            stream = pa.CompressedInputStream(pa.PythonFile(file, "r"), "zstd")
+        undo.pop_all()
+    return Source(str(path), stream, file)
+
+
+@dataclasses.dataclass(frozen=True)
+class LineBlock:
+    r"""Some lines of a source: their text for the formats, and their bytes for whoever must keep them.
+
+    `lines` holds one text for each line, without line end and without one `\r` before it; invalid UTF-8 stands as
+    `\xff` (four characters). A line longer than 1 MiB is NULL, which every format rejects. `first_line_number`
+    counts from 1.
+    """
+
+    first_line_number: int
+    lines: pl.Series
+    _data: bytes = dataclasses.field(repr=False)
+    _ends: npt.NDArray[np.int64] = dataclasses.field(repr=False)
+
+    def raw(self, index: int) -> bytes:
+        r"""Give the bytes of a line as they were read, without the `\n`."""
+        start = int(self._ends[index - 1]) + 1 if index > 0 else 0
+        return self._data[start : int(self._ends[index])]
+
+
+def read_blocks(stream: Source | IO[bytes], block_bytes: int = BLOCK_BYTES) -> Iterator[LineBlock]:
+    """Give the lines of a stream in blocks of about `block_bytes`; a last line needs no line end.
+
+    Memory is bounded by the block and the longest line. Raises `SourceError` where the stream is no log file.
+    """
+    name = str(getattr(stream, "name", "stream"))
+    number = 1
+    for data in _whole_lines(stream, block_bytes, name):
+        if number == 1 and data.startswith(_UTF_16):
+            raise SourceError(f"{name}: UTF-16 text; convert it to UTF-8 first")
+        block = _block(data, number)
+        yield block
+        number += block.lines.len()
+
+
+def _whole_lines(stream: Source | IO[bytes], block_bytes: int, name: str) -> Iterator[bytes]:
+    """Cut a stream behind line ends; only the last piece may lack one, and it brings its whole lines with it."""
+    pieces: list[bytes] = []
+    held = 0
+    chunk = stream.read(block_bytes)
+    while chunk:
+        following = stream.read(block_bytes)
+        to_line_end = chunk.find(b"\n")
+        if held + (len(chunk) if to_line_end < 0 else to_line_end) > FILE_LIMIT_BYTES:
+            raise SourceError(f"{name}: no line end within 64 MiB; not a log file")
+        cut = chunk.rfind(b"\n") + 1 if following else len(chunk)
+        if cut:
+            yield b"".join([*pieces, chunk[:cut]])
+            pieces, held = [], 0
+        pieces.append(chunk[cut:])
+        held += len(chunk) - cut
+        chunk = following
+
+
+def _block(data: bytes, number: int) -> LineBlock:
+    ends = _line_ends(data)
+    try:
+        if not data.isascii():  # costs a tenth of decoding
+            data.decode()
+        valid, text_ends = data, ends
+    except UnicodeDecodeError:
+        # A line end is never part of an invalid sequence, so the lines stay the same lines.
+        valid = data.decode("utf-8", "backslashreplace").encode()
+        text_ends = _line_ends(valid)
+    lines = _texts(valid, text_ends)
+    if number == 1 and data.startswith(_BOM):
+        lines = lines.scatter(0, lines.slice(0, 1).str.strip_prefix("\ufeff"))
+    lengths = np.diff(ends, prepend=-1) - 1
+    (long,) = np.nonzero(lengths > LINE_LIMIT_BYTES)
+    if long.size:
+        lines = lines.scatter(pl.Series(long), None)
+    return LineBlock(number, lines, data, ends)
+
+
+def _line_ends(data: bytes) -> npt.NDArray[np.int64]:
+    """Give the position of each line end; the end of the data is one where it stops in the middle of a line."""
+    ends = np.flatnonzero(np.frombuffer(data, np.uint8) == _NEWLINE)
+    return ends if data.endswith(b"\n") else np.append(ends, len(data))
+
+
+def _texts(data: bytes, ends: npt.NDArray[np.int64]) -> pl.Series:
+    """Give the lines of valid UTF-8 as a column, without copying it line by line."""
+    starts = np.concatenate([[0], np.minimum(ends + 1, len(data))]).astype(np.int64)
+    array = pa.LargeStringArray.from_buffers(ends.size, pa.py_buffer(starts), pa.py_buffer(data))
+    lines = pl.Series("line", pl.from_arrow(array)).str.strip_suffix("\n")
+    return lines.str.strip_suffix("\r") if b"\r" in data else lines

@@ -1,0 +1,142 @@
+"""Loads of the landing zone into the warehouse: each file once, whole or not at all.
+
+Reads what the intake wrote and what anybody dropped there, validates it, and appends it. Knows no Dagster; the asset
+`raw_events` calls `load_hours`.
+"""
+
+import dataclasses
+import datetime as dt
+import pathlib
+from collections.abc import Iterator
+from typing import Final
+
+import polars as pl
+
+from pathstats_pipeline.archive.jsonl import digest_of, to_lines
+from pathstats_pipeline.events.formats.jsonl import CANONICAL_MAP, JsonFormat
+from pathstats_pipeline.events.formats.parsed import draft_of, judge
+from pathstats_pipeline.events.load import Load, LoadFacts
+from pathstats_pipeline.events.schema import EVENT_NAMES, EVENT_SCHEMA
+from pathstats_pipeline.events.window import Window
+from pathstats_pipeline.intake.lines import SourceError, open_source, read_blocks
+from pathstats_pipeline.storage.landing import LandedFile, Landing
+from pathstats_pipeline.storage.warehouse import Warehouse
+
+CHUNK_ROWS: Final = 250_000
+"""Rows of a load that are in memory at once."""
+_CANONICAL: Final = JsonFormat(CANONICAL_MAP, name="canonical")
+OUTSIDE: Final = "outside the hour of its load"
+
+Chunk = tuple[pl.DataFrame, pl.DataFrame]
+"""Events, and the rows or lines that could not become events (line_number, raw, reason, source)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedHours:
+    """What loading a window did: loads that were appended now, and files that can't be read, with the reason."""
+
+    appended: tuple[LoadFacts, ...]
+    unreadable: tuple[str, ...]
+
+
+def load_hours(warehouse: Warehouse, landing: Landing, window: Window, now: dt.datetime) -> LoadedHours:
+    """Append every load of a window that the warehouse doesn't know. A second run appends nothing.
+
+    A file that can't be read is left where it is and named in the result; the others are loaded.
+    """
+    known = warehouse.known_loads(window)
+    appended, unreadable = [], []
+    for hour in window.hours():
+        for file in landing.files(hour):
+            if (file.load, file.rejected) not in known:
+                try:
+                    appended.append(_append(warehouse, landing, file, now))
+                except (pl.exceptions.PolarsError, SourceError, UnreadableLoadError) as error:
+                    unreadable.append(f"{landing.objects.uri}/{file.key}: {str(error).splitlines()[0]}")
+    return LoadedHours(tuple(appended), tuple(unreadable))
+
+
+class UnreadableLoadError(ValueError):
+    """A file of the landing zone is no load in the event schema; one line."""
+
+
+def _append(warehouse: Warehouse, landing: Landing, file: LandedFile, now: dt.datetime) -> LoadFacts:
+    with landing.local_copy(file) as path:
+        if file.rejected:
+            return warehouse.append_rejected(file.load, pl.read_parquet(path), now)
+        return warehouse.append_load(file.load, read_load(path, file), lambda events: digest_of(to_lines(events)), now)
+
+
+def read_load(path: pathlib.Path, file: LandedFile) -> Iterator[Chunk]:
+    """The rows of a load in chunks, each row in one of the two frames.
+
+    Raises UnreadableLoadError, SourceError or a Polars error when the file is no load in the event schema.
+    """
+    source = pl.lit(file.key).alias("source")
+    chunks = _parquet_chunks(path, file.load) if file.form == ".parquet" else _jsonl_chunks(path)
+    for events, rejected in chunks:
+        inside = pl.col("event_time").is_between(*_bounds(file.load), closed="left")
+        outside = events.filter(~inside)
+        refused = pl.concat([rejected, _refused(outside, OUTSIDE)]).with_columns(source)
+        identity = pl.format(f"{file.load}-{{}}", pl.col("line_number"))
+        fresh = events.filter(inside).with_columns(pl.coalesce("event_id", identity).alias("event_id"))
+        yield fresh.select(EVENT_NAMES).sort("event_time", "event_id"), refused.sort("line_number")
+
+
+def _bounds(load: Load) -> tuple[dt.datetime, dt.datetime]:
+    window = Window.of_hour(load.hour)
+    return window.start, window.end
+
+
+def _refused(events: pl.DataFrame, reason: str) -> pl.DataFrame:
+    """Events that are no events after all, as rejected rows; their bytes are the row as JSON."""
+    return events.select(
+        "line_number",
+        raw=pl.struct(EVENT_NAMES).struct.json_encode().cast(pl.Binary()),
+        reason=pl.lit(reason),
+    )
+
+
+def _jsonl_chunks(path: pathlib.Path) -> Iterator[Chunk]:
+    with open_source(path) as stream:
+        for block in read_blocks(stream):
+            parsed = _CANONICAL.parse(block.lines)
+            offset = block.first_line_number
+            raw = pl.Series([block.raw(index) for index in parsed.rejected["index"]], dtype=pl.Binary())
+            rejected = parsed.rejected.select(line_number=pl.col("index") + offset, raw=raw, reason="reason")
+            yield parsed.events.with_columns(pl.col("line_number") + offset), rejected
+
+
+def _parquet_chunks(path: pathlib.Path, load: Load) -> Iterator[Chunk]:
+    scan = pl.scan_parquet(path)
+    schema = scan.collect_schema()
+    if missing := {"event_time", "path"} - set(schema.names()):
+        raise UnreadableLoadError(f"load {load} has no column {' and no column '.join(sorted(missing))}")
+    time = schema["event_time"]
+    if not isinstance(time, pl.Datetime):
+        raise UnreadableLoadError(f"load {load}: event_time is {time}, not a timestamp")
+    total = scan.select(pl.len()).collect().item()
+    for offset in range(0, total, CHUNK_ROWS):
+        rows = scan.slice(offset, CHUNK_ROWS).collect()
+        draft = rows.select(
+            *(_cast(name, dtype, schema[name]) for name, dtype in EVENT_SCHEMA.items() if name in schema),
+            index=pl.int_range(pl.len(), dtype=pl.Int64),
+            reason=pl.lit(None, pl.String),
+        )
+        judged = judge(draft_of(draft))
+        rejected = judged.rejected.select(
+            line_number=pl.col("index") + (offset + 1),
+            raw=rows.select(pl.struct(pl.all()).struct.json_encode().cast(pl.Binary()))
+            .to_series()
+            .gather(judged.rejected["index"]),
+            reason="reason",
+        )
+        yield judged.events.with_columns(pl.col("line_number") + (offset + 1)), rejected
+
+
+def _cast(name: str, dtype: pl.DataType, found: pl.DataType) -> pl.Expr:
+    """A column in the event schema; what doesn't fit becomes NULL, and times with a zone become UTC."""
+    column = pl.col(name)
+    if isinstance(found, pl.Datetime) and found.time_zone:
+        column = column.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+    return column.cast(dtype, strict=False)

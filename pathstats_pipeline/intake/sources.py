@@ -1,0 +1,146 @@
+"""Which part of a file was ingested before: the identity of a source, told from its bytes.
+
+A source is known by its beginning: a file of which an ingested one is a prefix is that file, grown, whatever its name
+(rotated, compressed). Below `SHORT_BYTES` a beginning is too common to tell two servers' files apart, so there the
+path must agree as well. Records are immutable: one when a segment is planned, before anything is published, and one
+when it is done; a crash in between leaves the plan, and the next run finishes exactly that segment. Pure, but for the
+reading of a stream.
+"""
+
+import dataclasses
+import datetime as dt
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from typing import Final, Protocol, Self
+
+from pathstats_pipeline.events.window import from_rfc3339, rfc3339
+
+SHORT_BYTES: Final = 1024
+_READ_BYTES: Final = 1 << 20
+_NEWLINE: Final = b"\n"
+
+
+class Readable(Protocol):
+    """Anything that bytes can be read from."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most `size` bytes; none at the end."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Segment:
+    """A span of a source's decompressed bytes that is ingested at once.
+
+    `first_line` counts from 1; `end_sha256` is the SHA-256 of all bytes before `end`.
+    """
+
+    source_id: str
+    path: str
+    start: int
+    end: int
+    first_line: int
+    end_sha256: str
+    planned_at: dt.datetime
+    lines: int = 0
+    hours: tuple[dt.datetime, ...] = ()
+    done: bool = False
+
+    @property
+    def key(self) -> str:
+        """Key of the record in the landing zone."""
+        state = "done" if self.done else "planned"
+        return f"_sources/{self.source_id}/{self.start:015d}-{self.end:015d}-{state}.json"
+
+    def to_json(self) -> bytes:
+        """The record."""
+        hours = [rfc3339(hour) for hour in self.hours]
+        return json.dumps({**dataclasses.asdict(self), "planned_at": rfc3339(self.planned_at), "hours": hours}).encode()
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Self:
+        """Read a record back."""
+        record = json.loads(text)
+        hours = tuple(from_rfc3339(hour) for hour in record["hours"])
+        return cls(**{**record, "planned_at": from_rfc3339(record["planned_at"]), "hours": hours})
+
+
+@dataclasses.dataclass(frozen=True)
+class Beginning:
+    """A stream's length, its hash, and for some of its prefixes: hash, line count, and where the last line starts."""
+
+    length: int
+    sha256: str
+    prefixes: dict[int, "Prefix"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Prefix:
+    """Facts of a stream's first bytes: hash, number of whole lines, and the end of the last whole line."""
+
+    sha256: str
+    lines: int
+    whole_end: int
+
+
+def survey(stream: Readable, lengths: Iterable[int]) -> Beginning:
+    """Read a stream to its end; facts of its prefixes of these lengths, as far as it has them."""
+    boundaries = sorted(set(lengths))
+    sha, length, lines, whole_end = hashlib.sha256(), 0, 0, 0
+    prefixes: dict[int, Prefix] = {}
+    while chunk := stream.read(_READ_BYTES):
+        while chunk:
+            until = boundaries[0] - length if boundaries else len(chunk)
+            piece, chunk = chunk[:until], chunk[until:]
+            sha.update(piece)
+            lines += piece.count(_NEWLINE)
+            if (last := piece.rfind(_NEWLINE)) >= 0:
+                whole_end = length + last + 1
+            length += len(piece)
+            if boundaries and length == boundaries[0]:
+                prefixes[boundaries.pop(0)] = Prefix(sha.hexdigest(), lines, whole_end)
+    return Beginning(length, sha.hexdigest(), prefixes)
+
+
+def next_segments(
+    path: str, beginning: Beginning, known: Sequence[Segment], now: dt.datetime
+) -> tuple[list[Segment], int, set[dt.datetime]]:
+    """The segments of a file that are still to be ingested; how many of its lines were before, and in which hours.
+
+    A planned segment that was never finished comes first, exactly as it was planned.
+    """
+    mine = _records_of(path, beginning, known)
+    done = {(segment.start, segment.end) for segment in mine if segment.done}
+    segments = [segment for segment in mine if (segment.start, segment.end) not in done]
+    end = max((segment.end for segment in mine), default=0)
+    if end < beginning.length:
+        prefix = beginning.prefixes[end] if end else Prefix("", 0, 0)
+        source_id = mine[0].source_id if mine else _new_source_id(path, beginning)
+        # A last line that was still without its newline is read again: it may have been incomplete.
+        grown = Segment(
+            source_id, path, prefix.whole_end, beginning.length, prefix.lines + 1, beginning.sha256, planned_at=now
+        )
+        segments.append(grown)
+    before = segments[0].first_line - 1 if segments else sum(segment.lines for segment in mine if segment.done)
+    return segments, before, {hour for segment in mine for hour in segment.hours}
+
+
+def _records_of(path: str, beginning: Beginning, known: Sequence[Segment]) -> list[Segment]:
+    """The records of the source that this file is; the one with the longest agreeing prefix, where several agree."""
+    agreeing = [
+        segment
+        for segment in known
+        if (segment.path == path or segment.end >= SHORT_BYTES)
+        and (prefix := beginning.prefixes.get(segment.end)) is not None
+        and prefix.sha256 == segment.end_sha256
+    ]
+    if not agreeing:
+        return []
+    source_id = max(agreeing, key=lambda segment: (segment.end, segment.source_id)).source_id
+    return [segment for segment in agreeing if segment.source_id == source_id]
+
+
+def _new_source_id(path: str, beginning: Beginning) -> str:
+    """16 hexadecimal digits from the content and, for a short file, its path: the same in every try."""
+    identity = beginning.sha256 + (path if beginning.length < SHORT_BYTES else "")
+    return hashlib.sha256(identity.encode()).hexdigest()[:16]

@@ -1,0 +1,102 @@
+"""Settings: environment variables `PATHSTATS_*`, each with a working local default, checked at start.
+
+Add a setting here with its description. AWS credentials and region are not settings of ours: AWS's own standard
+variables and files give them. Nothing else in the package reads the environment.
+"""
+
+import datetime as dt
+import pathlib
+from typing import Annotated, Final
+
+import pydantic
+import pydantic_settings
+
+DEFAULT_BUCKET: Final = "pathstats"
+
+
+class SettingsError(ValueError):
+    """A setting has a value that can't be used; the text is one line that names the variable."""
+
+
+class Settings(pydantic_settings.BaseSettings):
+    """All settings; read once, at start, by `load_settings`."""
+
+    model_config = pydantic_settings.SettingsConfigDict(env_prefix="PATHSTATS_", frozen=True)
+
+    home: Annotated[
+        pathlib.Path, pydantic.Field(description="local state: warehouse, landing zone, local S3, locks")
+    ] = pathlib.Path(".pathstats")
+    warehouse: Annotated[pathlib.Path | None, pydantic.Field(description="the DuckDB file")] = None
+    landing: Annotated[str | None, pydantic.Field(min_length=1, description="a directory or s3://bucket/prefix")] = None
+    s3_bucket: Annotated[str | None, pydantic.Field(min_length=3, max_length=63)] = None
+    s3_prefix: Annotated[str, pydantic.Field(description="key prefix of the archive, without slashes at its ends")] = (
+        "archive"
+    )
+    s3_endpoint_url: Annotated[str | None, pydantic.Field(pattern=r"^https?://[^/]+/?$")] = None
+    start_date: Annotated[dt.date, pydantic.Field(description="the first partition, UTC")] = dt.date(2012, 1, 1)
+    hot_days: Annotated[int, pydantic.Field(ge=0, le=3660, description="days that clean-up leaves alone")] = 3
+    path_rules: Annotated[pydantic.FilePath | None, pydantic.Field(description="TOML file of path rules")] = None
+    max_templates: Annotated[int, pydantic.Field(ge=1, description="templates an hour; the rest is __other__")] = 10_000
+    sqs_queue_url: str | None = None
+    sqs_endpoint_url: str | None = None
+    archive_row_bytes: Annotated[float, pydantic.Field(gt=0, description="JSONL bytes a row, for the estimate")] = 150.0
+    archive_gzip_ratio: Annotated[float, pydantic.Field(gt=0, le=1.5, description="gzip's share, for the estimate")] = (
+        0.25
+    )
+    archive_multipart_mb: Annotated[
+        float, pydantic.Field(ge=0, description="estimated MiB from which an archive is a multipart upload")
+    ] = 100.0
+    cleanup_batch_rows: Annotated[int, pydantic.Field(ge=1, le=1_000_000)] = 5_000
+    lock_timeout_seconds: Annotated[
+        float, pydantic.Field(gt=0, description="how long a run waits for the warehouse before it gives up")
+    ] = 3_600.0
+
+    @pydantic.field_validator("s3_prefix")
+    @classmethod
+    def _prefix_has_no_outer_slash(cls, value: str) -> str:
+        return value.strip("/")
+
+    @property
+    def warehouse_path(self) -> pathlib.Path:
+        """The DuckDB file, absolute."""
+        return (self.warehouse or self.home / "warehouse.duckdb").absolute()
+
+    @property
+    def landing_uri(self) -> str:
+        """The landing zone: an absolute directory or `s3://bucket/prefix`."""
+        if self.landing and self.landing.startswith("s3://"):
+            return self.landing.rstrip("/")
+        return str(pathlib.Path(self.landing or self.home / "landing").absolute())
+
+    @property
+    def bucket(self) -> str:
+        """The bucket of the archive."""
+        return self.s3_bucket or DEFAULT_BUCKET
+
+    @property
+    def uses_local_s3(self) -> bool:
+        """Whether the archive goes to the local S3 server: neither a bucket nor an endpoint is set."""
+        return self.s3_bucket is None and self.s3_endpoint_url is None
+
+    @property
+    def local_s3_directory(self) -> pathlib.Path:
+        """Where the local S3 server keeps its objects, absolute."""
+        return (self.home / "s3").absolute()
+
+
+def load_settings() -> Settings:
+    """Read the settings from the environment.
+
+    Raises SettingsError, in one line that names the variable, for a value that can't be used.
+    """
+    try:
+        settings = Settings()
+    except pydantic.ValidationError as error:
+        problems = "; ".join(
+            f"PATHSTATS_{str(problem['loc'][0]).upper()}={problem['input']!r}: {problem['msg']}"
+            for problem in error.errors()
+        )
+        raise SettingsError(problems.replace("\n", " ")) from None
+    if settings.start_date > dt.datetime.now(dt.UTC).date():
+        raise SettingsError(f"PATHSTATS_START_DATE={settings.start_date}: lies in the future")
+    return settings

@@ -1,0 +1,114 @@
+"""The landing zone: immutable loads of one hour each, and the records of which files were ingested.
+
+Layout below the root, a directory or an S3 prefix:
+
+    dt=YYYY-MM-DD/hour=HH/<load_id>.parquet            events (also .jsonl, .jsonl.gz, .parquet by anybody)
+    _rejected/dt=YYYY-MM-DD/hour=HH/<load_id>.parquet  lines that could not become events
+    _sources/<source_id>/<record>.json                 what the intake planned and finished, see intake/sources.py
+"""
+
+import contextlib
+import dataclasses
+import datetime as dt
+import itertools
+import pathlib
+import re
+import tempfile
+from collections.abc import Iterator
+from typing import BinaryIO, Final
+
+import polars as pl
+
+from pathstats_pipeline.events.load import Load
+from pathstats_pipeline.storage.objects import DirectoryObjects, Objects
+
+_LOAD: Final = re.compile(
+    r"^(?P<rejected>_rejected/)?dt=(?P<date>\d{4}-\d{2}-\d{2})/hour=(?P<hour>[01]\d|2[0-3])/"
+    r"(?P<id>[^/]+?)(?P<form>\.parquet|\.jsonl\.gz|\.jsonl)$"
+)
+
+
+class LandingError(ValueError):
+    """Something in the landing zone breaks its rules; one line that names the file."""
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class LandedFile:
+    """A file of the landing zone: the load it is, its key, and its form (`.parquet`, `.jsonl`, `.jsonl.gz`)."""
+
+    load: Load
+    key: str
+    form: str
+    rejected: bool
+
+
+def load_key(load: Load, *, rejected: bool = False) -> str:
+    """Where the intake puts a load."""
+    folder = "_rejected/" if rejected else ""
+    return f"{folder}dt={load.hour:%Y-%m-%d}/hour={load.hour:%H}/{load.load_id}.parquet"
+
+
+@dataclasses.dataclass(frozen=True)
+class Landing:
+    """The landing zone on a store of objects."""
+
+    objects: Objects
+
+    def publish(self, load: Load, rows: pl.DataFrame, *, rejected: bool = False) -> bool:
+        """Write a load; it is complete when it can be seen. False when it is there already, and then unchanged."""
+        with tempfile.TemporaryDirectory(prefix="pathstats-load-") as folder:
+            path = pathlib.Path(folder) / "load.parquet"
+            rows.write_parquet(path, compression="zstd")
+            return self.objects.put_file(load_key(load, rejected=rejected), path)
+
+    def files(self, hour: dt.datetime) -> list[LandedFile]:
+        """The loads of an hour, events first, each in the order of their ids.
+
+        Raises LandingError when two files claim to be the same load.
+        """
+        folder = f"dt={hour:%Y-%m-%d}/hour={hour:%H}/"
+        keys = self.objects.list(folder) + self.objects.list(f"_rejected/{folder}")
+        found = sorted(filter(None, map(_parse, keys)), key=lambda file: (file.rejected, file.load, file.key))
+        for one, other in itertools.pairwise(found):
+            if (one.load, one.rejected) == (other.load, other.rejected):
+                raise LandingError(f"{one.key} and {other.key} are the same load: rename one of them")
+        return found
+
+    def hours(self, day: dt.date) -> list[dt.datetime]:
+        """The hours of a day that have files, in order."""
+        folder = f"dt={day}/"
+        keys = self.objects.list(folder) + self.objects.list(f"_rejected/{folder}")
+        return sorted({file.load.hour for file in map(_parse, keys) if file})
+
+    def unknown_files(self, hour: dt.datetime) -> list[str]:
+        """Keys in an hour's folder that are no loads, by their name."""
+        return [key for key in self.objects.list(f"dt={hour:%Y-%m-%d}/hour={hour:%H}/") if not _parse(key)]
+
+    @contextlib.contextmanager
+    def local_copy(self, file: LandedFile) -> Iterator[pathlib.Path]:
+        """A path at which the file can be read while the context is open."""
+        if isinstance(self.objects, DirectoryObjects):
+            yield self.objects.root / file.key
+            return
+        with tempfile.TemporaryDirectory(prefix="pathstats-landing-") as folder:
+            path = pathlib.Path(folder) / f"load{file.form}"
+            with self.objects.open(file.key) as body, path.open("wb") as copy:
+                _copy(body, copy)
+            yield path
+
+    def delete(self, file: LandedFile) -> None:
+        """Remove a load's file; for clean-up, after its events are archived and deleted."""
+        self.objects.delete(file.key)
+
+
+def _parse(key: str) -> LandedFile | None:
+    match = _LOAD.match(key)
+    if match is None:
+        return None
+    hour = dt.datetime.combine(dt.date.fromisoformat(match["date"]), dt.time(int(match["hour"])))
+    return LandedFile(Load(hour, match["id"]), key, match["form"], rejected=bool(match["rejected"]))
+
+
+def _copy(body: BinaryIO, copy: BinaryIO) -> None:
+    while chunk := body.read(1 << 20):
+        copy.write(chunk)

@@ -1,0 +1,281 @@
+"""Objects under keys: the same few verbs on a directory and on S3.
+
+Here: put once, read, list, delete, and the multipart upload of the archive. What the keys mean stands elsewhere
+(storage/landing.py, archive/keys.py). Objects are immutable: nothing here overwrites.
+"""
+
+import contextlib
+import dataclasses
+import io
+import os
+import pathlib
+import secrets
+import shutil
+import zlib
+from base64 import b64encode
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol, cast
+
+import botocore.exceptions
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import CompletedPartTypeDef
+
+_MISSING: Final = frozenset({"404", "NoSuchKey", "NotFound"})
+_EXISTS: Final = frozenset({"412", "PreconditionFailed", "409", "ConditionalRequestConflict"})
+_COPY_BYTES: Final = 1 << 20
+_TEMPORARY: Final = ".tmp-"
+
+
+class ObjectsError(RuntimeError):
+    """The store can't do what was asked; one line that names the store, the verb and the key."""
+
+
+class Objects(Protocol):
+    """A store of immutable objects under keys relative to its root."""
+
+    @property
+    def uri(self) -> str:
+        """The root, for people."""
+
+    def put(self, key: str, body: bytes) -> bool:
+        """Create the object, durable on return; False when the key was taken, and nothing was changed."""
+
+    def put_file(self, key: str, path: pathlib.Path) -> bool:
+        """Create the object from a file; as `put`."""
+
+    def get(self, key: str) -> bytes | None:
+        """The object's bytes; None when there is none."""
+
+    def open(self, key: str) -> contextlib.AbstractContextManager[BinaryIO]:
+        """A stream of the object's bytes; raises ObjectsError when there is none."""
+
+    def list(self, prefix: str) -> list[str]:
+        """All keys that start with a prefix, sorted; unfinished objects are never seen."""
+
+    def delete(self, key: str) -> None:
+        """Delete the object; it isn't an error when there is none."""
+
+
+class ArchiveObjects(Objects, Protocol):
+    """A store that the archive can be written to: also takes an upload in parts."""
+
+    def put_parts(self, key: str, parts: Iterable[bytes]) -> bool:
+        """Create the object from parts as they come; as `put`. Aborts the upload when anything fails."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DirectoryObjects:
+    """Objects as files below a directory; each is written under another name, synced, then linked into place."""
+
+    root: pathlib.Path
+
+    @property
+    def uri(self) -> str:
+        """The directory."""
+        return str(self.root)
+
+    def put(self, key: str, body: bytes) -> bool:
+        """Create the file from bytes."""
+        return self._create(key, lambda file: shutil.copyfileobj(io.BytesIO(body), file))
+
+    def put_file(self, key: str, path: pathlib.Path) -> bool:
+        """Create the file as a copy of another."""
+        with path.open("rb") as source:
+            return self._create(key, lambda file: shutil.copyfileobj(source, file, _COPY_BYTES))
+
+    def _create(self, key: str, write: Callable[[BinaryIO], None]) -> bool:
+        path = self.root / key
+        if path.exists():
+            return False
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.parent / f"{_TEMPORARY}{secrets.token_hex(8)}"
+            try:
+                with temporary.open("xb") as file:
+                    write(file)
+                    file.flush()
+                    os.fsync(file.fileno())
+                # A link fails where the name is taken; a rename would overwrite.
+                path.hardlink_to(temporary)
+            finally:
+                temporary.unlink(missing_ok=True)
+            _sync_directory(path.parent)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            raise ObjectsError(f"cannot write {path}: {error.strerror}") from error
+        return True
+
+    def get(self, key: str) -> bytes | None:
+        """The file's bytes."""
+        try:
+            return (self.root / key).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    @contextlib.contextmanager
+    def open(self, key: str) -> Iterator[BinaryIO]:
+        """The file, open for reading."""
+        try:
+            file = (self.root / key).open("rb")
+        except FileNotFoundError:
+            raise ObjectsError(f"{self.root / key} does not exist") from None
+        with file:
+            yield file
+
+    def list(self, prefix: str) -> list[str]:
+        """Keys of the files whose key starts with the prefix, hidden ones left out."""
+        folder = self.root / prefix.rpartition("/")[0]
+        found = (path.relative_to(self.root).as_posix() for path in folder.rglob("*") if path.is_file())
+        return sorted(key for key in found if key.startswith(prefix) and not key.rpartition("/")[2].startswith("."))
+
+    def delete(self, key: str) -> None:
+        """Remove the file."""
+        (self.root / key).unlink(missing_ok=True)
+
+
+def _sync_directory(folder: pathlib.Path) -> None:
+    """Make a new name in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@dataclasses.dataclass(frozen=True)
+class S3Objects:
+    """Objects below a prefix of a bucket.
+
+    Every body is sent with our own CRC32: of the checksums that boto3 can send it is the one that every S3 server we
+    tried understands, and a server that checks it refuses a body damaged on the way.
+    """
+
+    client: "S3Client"
+    bucket: str
+    prefix: str = ""
+
+    @property
+    def uri(self) -> str:
+        """`s3://bucket/prefix`."""
+        return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
+
+    def _key(self, key: str) -> str:
+        return f"{self.prefix}/{key}" if self.prefix else key
+
+    def put(self, key: str, body: bytes) -> bool:
+        """Create the object with one conditional put."""
+        return self._put(key, io.BytesIO(body), zlib.crc32(body))
+
+    def put_file(self, key: str, path: pathlib.Path) -> bool:
+        """Create the object with one conditional put that streams a file."""
+        with path.open("rb") as file:
+            checksum = 0
+            while chunk := file.read(_COPY_BYTES):
+                checksum = zlib.crc32(chunk, checksum)
+            file.seek(0)
+            return self._put(key, file, checksum)
+
+    def _put(self, key: str, body: BinaryIO, checksum: int) -> bool:
+        with self._errors("put", key):
+            try:
+                self.client.put_object(
+                    Bucket=self.bucket,
+                    Key=self._key(key),
+                    Body=body,
+                    ChecksumCRC32=_crc32_text(checksum),
+                    IfNoneMatch="*",
+                )
+            except botocore.exceptions.ClientError as error:
+                if _code(error) in _EXISTS:
+                    return False
+                raise
+        return True
+
+    def put_parts(self, key: str, parts: Iterable[bytes]) -> bool:
+        """Create the object by a multipart upload; at most one part is held in memory here."""
+        with self._errors("upload", key):
+            where: Any = {"Bucket": self.bucket, "Key": self._key(key)}
+            upload: Any = {
+                **where,
+                "UploadId": self.client.create_multipart_upload(**where, ChecksumAlgorithm="CRC32")["UploadId"],
+            }
+            try:
+                done = [self._put_part(upload, number, part) for number, part in enumerate(parts, start=1)]
+                self.client.complete_multipart_upload(**upload, MultipartUpload={"Parts": done}, IfNoneMatch="*")
+            except BaseException as error:
+                self._abort(upload, error)
+                if isinstance(error, botocore.exceptions.ClientError) and _code(error) in _EXISTS:
+                    return False
+                raise
+        return True
+
+    def _put_part(self, upload: dict[str, str], number: int, part: bytes) -> "CompletedPartTypeDef":
+        checksum = _crc32_text(zlib.crc32(part))
+        answer = self.client.upload_part(
+            Bucket=upload["Bucket"],
+            Key=upload["Key"],
+            UploadId=upload["UploadId"],
+            PartNumber=number,
+            Body=part,
+            ChecksumCRC32=checksum,
+        )
+        return {"PartNumber": number, "ETag": answer["ETag"], "ChecksumCRC32": checksum}
+
+    def _abort(self, upload: dict[str, str], cause: BaseException) -> None:
+        """Abort an upload, so that its parts aren't kept and paid for; the cause is what the caller hears of."""
+        try:
+            self.client.abort_multipart_upload(Bucket=upload["Bucket"], Key=upload["Key"], UploadId=upload["UploadId"])
+        except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:
+            cause.add_note(f"the multipart upload {upload['UploadId']} of {upload['Key']} is left: {error}")
+
+    def get(self, key: str) -> bytes | None:
+        """The object's bytes."""
+        with self._errors("get", key):
+            try:
+                body: bytes = self.client.get_object(Bucket=self.bucket, Key=self._key(key))["Body"].read()
+            except botocore.exceptions.ClientError as error:
+                if _code(error) in _MISSING:
+                    return None
+                raise
+        return body
+
+    @contextlib.contextmanager
+    def open(self, key: str) -> Iterator[BinaryIO]:
+        """The object's body as a stream."""
+        with self._errors("get", key):
+            body = self.client.get_object(Bucket=self.bucket, Key=self._key(key))["Body"]
+            with contextlib.closing(body):
+                yield cast("BinaryIO", body)
+
+    def list(self, prefix: str) -> list[str]:
+        """Keys below the prefix, over all pages."""
+        with self._errors("list", prefix):
+            pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self._key(prefix))
+            start = len(self._key(""))
+            return sorted(found["Key"][start:] for page in pages for found in page.get("Contents", []))
+
+    def delete(self, key: str) -> None:
+        """Delete the object."""
+        with self._errors("delete", key):
+            self.client.delete_object(Bucket=self.bucket, Key=self._key(key))
+
+    @contextlib.contextmanager
+    def _errors(self, verb: str, key: str) -> Iterator[None]:
+        """Turn botocore's errors into one line that says what was done to what, and where."""
+        try:
+            yield
+        except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:
+            where = self.client.meta.endpoint_url
+            text = " ".join(str(error).split())
+            raise ObjectsError(f"cannot {verb} s3://{self.bucket}/{self._key(key)} at {where}: {text}") from error
+
+
+def _code(error: botocore.exceptions.ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def _crc32_text(checksum: int) -> str:
+    return b64encode(checksum.to_bytes(4, "big")).decode()

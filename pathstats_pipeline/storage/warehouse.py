@@ -1,0 +1,444 @@
+"""The warehouse: a DuckDB file with the hot days of events and all the statistics, behind a narrow seam.
+
+The seam is: append a load, replace a partition, delete loads, read a window. Statements stay plain SQL without primary
+keys, unique indexes, ON CONFLICT, RETURNING, sequences or CHECK: the event table is several times smaller and faster
+without them, and the store that comes after DuckDB for a fleet has none of them.
+
+One process at a time holds the file. `open_warehouse` queues behind a kernel lock beside the file, so that nobody ever
+meets DuckDB's own lock error; the kernel frees the lock when its holder dies.
+"""
+
+import contextlib
+import datetime as dt
+import fcntl
+import logging
+import os
+import pathlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import duckdb
+import polars as pl
+
+from pathstats_pipeline.archive.jsonl import Digest
+from pathstats_pipeline.archive.manifest import Manifest
+from pathstats_pipeline.events.load import Load, LoadFacts
+from pathstats_pipeline.events.schema import EVENT_COLUMNS, Column
+from pathstats_pipeline.events.window import Window
+from pathstats_pipeline.stats.hourly import DAILY_COLUMNS, HOURLY_COLUMNS
+
+_log = logging.getLogger(__name__)
+
+_LOCK_POLL_SECONDS: Final = 0.05
+_LOCK_LOG_SECONDS: Final = 10.0
+_BUILT_COLUMNS: Final = (
+    Column("revision", "BIGINT", pl.Int64(), "1 the first time, +1 on each rebuild of that partition"),
+    Column("computed_at", "TIMESTAMP", pl.Datetime("us"), "when the partition was built, UTC"),
+)
+_LOAD_ID: Final = Column("load_id", "VARCHAR", pl.String(), "the load that brought it")
+
+TABLES: Final[Mapping[str, tuple[Column, ...]]] = {
+    "traffic_events": (*EVENT_COLUMNS, _LOAD_ID),
+    "rejected_events": (
+        _LOAD_ID,
+        Column("source", "VARCHAR", pl.String(), "the file that the line stands in"),
+        Column("line_number", "BIGINT", pl.Int64(), "from 1; the row number in a Parquet load"),
+        Column("raw", "BLOB", pl.Binary(), "the line's bytes, lossless"),
+        Column("reason", "VARCHAR", pl.String(), "why it could not become an event"),
+        Column("rejected_at", "TIMESTAMP", pl.Datetime("us"), "UTC"),
+    ),
+    "path_stats_hourly": (*HOURLY_COLUMNS, *_BUILT_COLUMNS),
+    "path_stats_daily": (*DAILY_COLUMNS, *_BUILT_COLUMNS),
+    "loads": (
+        Column("hour", "TIMESTAMP", pl.Datetime("us"), "the load's hour, UTC"),
+        _LOAD_ID,
+        Column("rejected_load", "BOOLEAN", pl.Boolean(), "whether it is a load of rejected lines"),
+        Column("rows", "BIGINT", pl.Int64(), "events that it brought"),
+        Column("duplicates", "BIGINT", pl.Int64(), "events of it that were there before"),
+        Column("rejected", "BIGINT", pl.Int64(), "lines of it that went to rejected_events"),
+        Column("digest", "VARCHAR", pl.String(), "order-free digest of its events"),
+        Column("first_event_time", "TIMESTAMP", pl.Datetime("us"), "UTC"),
+        Column("last_event_time", "TIMESTAMP", pl.Datetime("us"), "UTC"),
+        Column("deleted_rows", "BIGINT", pl.Int64(), "events of it that clean-up has deleted"),
+        Column("loaded_at", "TIMESTAMP", pl.Datetime("us"), "UTC"),
+    ),
+    "archives": (
+        Column("date", "DATE", pl.Date(), "the archived day, UTC"),
+        Column("generation", "BIGINT", pl.Int64(), "1 the first time, +1 for each batch of late loads"),
+        Column("uri", "VARCHAR", pl.String(), "where the object is"),
+        Column("strategy", "VARCHAR", pl.String(), "single_put or multipart"),
+        Column("rows", "BIGINT", pl.Int64(), "events in the object"),
+        Column("bytes", "BIGINT", pl.Int64(), "size of the object"),
+        Column("raw_bytes", "BIGINT", pl.Int64(), "size of the JSON lines in it"),
+        Column("sha256", "VARCHAR", pl.String(), "of the object"),
+        Column("digest", "VARCHAR", pl.String(), "order-free digest of its rows"),
+        Column("first_event_time", "TIMESTAMP", pl.Datetime("us"), "UTC"),
+        Column("last_event_time", "TIMESTAMP", pl.Datetime("us"), "UTC"),
+        Column("archived_at", "TIMESTAMP", pl.Datetime("us"), "UTC"),
+        Column("verified_at", "TIMESTAMP", pl.Datetime("us"), "UTC"),
+    ),
+}
+"""Every table of schema `pathstats`, in the order of its columns."""
+
+
+class WarehouseError(RuntimeError):
+    """The warehouse can't be used; one line that names the file."""
+
+
+@contextlib.contextmanager
+def exclusive(path: pathlib.Path, *, timeout_seconds: float, what: str) -> Iterator[None]:
+    """Hold the kernel lock on a file, waiting for it; raises WarehouseError when the time is up."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        started = time.monotonic()
+        logged = started
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                now = time.monotonic()
+                if now - started > timeout_seconds:
+                    raise WarehouseError(f"{what} was in use for {timeout_seconds:.0f} s; gave up") from None
+                if now - logged > _LOCK_LOG_SECONDS:
+                    logged = now
+                    _log.info("waiting for %s: %.0f s so far", what, now - started)
+                time.sleep(_LOCK_POLL_SECONDS)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def open_connection(
+    path: pathlib.Path, *, lock_timeout_seconds: float, config: Mapping[str, str] | None = None
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection to the DuckDB file, held alone, and closed whatever happens.
+
+    Waits up to `lock_timeout_seconds` for others to be done; then raises WarehouseError.
+    """
+    with exclusive(path.with_name(path.name + ".lock"), timeout_seconds=lock_timeout_seconds, what=str(path)):
+        connection = _connect(path, lock_timeout_seconds, dict(config or {}))
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+
+@contextlib.contextmanager
+def open_warehouse(path: pathlib.Path, *, lock_timeout_seconds: float) -> Iterator["Warehouse"]:
+    """The warehouse, held alone; what is missing in it is created. Waits and raises as `open_connection`."""
+    with open_connection(path, lock_timeout_seconds=lock_timeout_seconds) as connection:
+        warehouse = Warehouse(connection)
+        warehouse.create_missing()
+        yield warehouse
+
+
+def _connect(path: pathlib.Path, timeout_seconds: float, config: dict[str, Any]) -> duckdb.DuckDBPyConnection:
+    """Connect, waiting also for those who hold the file without our lock: a DuckDB shell, a dashboard."""
+    end = time.monotonic() + timeout_seconds
+    while True:
+        try:
+            return duckdb.connect(str(path), config=config)
+        except duckdb.IOException as error:
+            if "lock" not in str(error) or time.monotonic() > end:
+                raise WarehouseError(f"cannot open {path}: {str(error).splitlines()[0]}") from error
+            time.sleep(_LOCK_POLL_SECONDS * 10)
+        except duckdb.Error as error:
+            raise WarehouseError(f"cannot open {path}: {str(error).splitlines()[0]}") from error
+
+
+class Warehouse:
+    """An open warehouse. Obtained from `open_warehouse`; every method leaves no transaction open."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+
+    # -- plumbing ------------------------------------------------------------------------------------------------
+
+    def create_missing(self) -> None:
+        """Create the schema and the tables that aren't there."""
+        self._run("CREATE SCHEMA IF NOT EXISTS pathstats")
+        for table, columns in TABLES.items():
+            body = ", ".join(f"{column.name} {column.sql_type}" for column in columns)
+            self._run(f"CREATE TABLE IF NOT EXISTS pathstats.{table} ({body})")
+
+    def _run(self, sql: str, parameters: Sequence[Any] = ()) -> duckdb.DuckDBPyConnection:
+        return self._connection.execute(sql, list(parameters))
+
+    def _frame(self, sql: str, parameters: Sequence[Any] = ()) -> pl.DataFrame:
+        frame = pl.from_arrow(self._run(sql, parameters).to_arrow_table())
+        assert isinstance(frame, pl.DataFrame)  # noqa: S101 - narrows the type; a table is never a Series
+        return frame
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._run("BEGIN")
+        try:
+            yield
+        except BaseException:
+            self._run("ROLLBACK")
+            raise
+        self._run("COMMIT")
+
+    def _insert(self, table: str, rows: pl.DataFrame) -> None:
+        names = ", ".join(rows.columns)
+        self._connection.register("incoming", rows.to_arrow())
+        try:
+            self._run(f"INSERT INTO pathstats.{table} ({names}) SELECT {names} FROM incoming")
+        finally:
+            self._connection.unregister("incoming")
+
+    # -- loads ---------------------------------------------------------------------------------------------------
+
+    def loads(self, window: Window) -> list[LoadFacts]:
+        """What is known of the loads of events in a window, in the order of their identity."""
+        return [_load_facts(row) for row in self._loads(window, rejected=False)]
+
+    def known_loads(self, window: Window) -> set[tuple[Load, bool]]:
+        """Identity of every load in a window, and whether it is one of rejected lines."""
+        events, rejected = (self._loads(window, rejected=kind) for kind in (False, True))
+        return {(_load_facts(row).load, kind) for kind, rows in ((False, events), (True, rejected)) for row in rows}
+
+    def _loads(self, window: Window, *, rejected: bool) -> list[tuple[Any, ...]]:
+        return self._run(
+            "SELECT hour, load_id, rows, duplicates, rejected, digest, first_event_time, last_event_time, deleted_rows "
+            "FROM pathstats.loads WHERE hour >= ? AND hour < ? AND rejected_load = ? ORDER BY hour, load_id",
+            (window.start, window.end, rejected),
+        ).fetchall()
+
+    def append_load(
+        self,
+        load: Load,
+        chunks: Iterable[tuple[pl.DataFrame, pl.DataFrame]],
+        digest_of: Callable[[pl.DataFrame], Digest],
+        now: dt.datetime,
+    ) -> LoadFacts:
+        """Append a load of events: all of it and its ledger row, or nothing.
+
+        `chunks` are pairs of events (event schema) and rejected rows (of `rejected_events`, without `load_id` and
+        `rejected_at`). Events whose id the hour holds already are counted as duplicates and not inserted.
+        """
+        digest, duplicates, rejected = Digest(), 0, 0
+        first: dt.datetime | None = None
+        last: dt.datetime | None = None
+        with self._transaction():
+            for events, refused in chunks:
+                fresh = self._without_known(load.hour, events)
+                duplicates += len(events) - len(fresh)
+                rejected += len(refused)
+                digest += digest_of(fresh)
+                if len(fresh):
+                    low, high = fresh.select(low=pl.col("event_time").min(), high=pl.col("event_time").max()).row(0)
+                    first, last = min(first or low, low), max(last or high, high)
+                    self._insert("traffic_events", fresh.with_columns(load_id=pl.lit(load.load_id)))
+                self._insert_rejected(load, refused, now)
+            facts = LoadFacts(load, digest.rows, duplicates, rejected, digest.hex, first, last)
+            self._record_load(facts, now, rejected_load=False)
+        return facts
+
+    def append_rejected(self, load: Load, rows: pl.DataFrame, now: dt.datetime) -> LoadFacts:
+        """Append a load of rejected lines (source, line_number, raw, reason): all of it, or nothing."""
+        facts = LoadFacts(load, 0, 0, len(rows), Digest().hex)
+        with self._transaction():
+            self._insert_rejected(load, rows, now)
+            self._record_load(facts, now, rejected_load=True)
+        return facts
+
+    def _insert_rejected(self, load: Load, rows: pl.DataFrame, now: dt.datetime) -> None:
+        if len(rows):
+            columns = pl.lit(load.load_id).alias("load_id"), pl.lit(now, pl.Datetime("us")).alias("rejected_at")
+            self._insert("rejected_events", rows.with_columns(*columns))
+
+    def _record_load(self, facts: LoadFacts, now: dt.datetime, *, rejected_load: bool) -> None:
+        load = facts.load
+        values = (load.hour, load.load_id, rejected_load, facts.rows, facts.duplicates, facts.rejected, facts.digest)
+        self._run(
+            "INSERT INTO pathstats.loads VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?)",
+            (*values, facts.first_event_time, facts.last_event_time, now),
+        )
+
+    def _without_known(self, hour: dt.datetime, events: pl.DataFrame) -> pl.DataFrame:
+        """The events whose id is neither in the hour nor earlier in the frame, in their order."""
+        events = events.unique("event_id", keep="first", maintain_order=True)
+        if not len(events):
+            return events
+        self._connection.register("incoming", events.select("event_id").to_arrow())
+        try:
+            window = Window.of_hour(hour)
+            known = self._frame(
+                "SELECT event_id FROM pathstats.traffic_events "
+                "WHERE event_time >= ? AND event_time < ? AND event_id IN (SELECT event_id FROM incoming)",
+                (window.start, window.end),
+            )
+        finally:
+            self._connection.unregister("incoming")
+        return events.join(known, on="event_id", how="anti", maintain_order="left") if len(known) else events
+
+    # -- events --------------------------------------------------------------------------------------------------
+
+    def read_events(self, window: Window, columns: Sequence[str], *, without: Sequence[Load] = ()) -> pl.DataFrame:
+        """The events of a window, these columns, leaving out those of some loads."""
+        where, parameters = "event_time >= ? AND event_time < ?", [window.start, window.end]
+        excluded = pl.DataFrame(
+            {"hour": [load.hour for load in without], "load_id": [load.load_id for load in without]},
+            schema={"hour": pl.Datetime("us"), "load_id": pl.String()},
+        )
+        self._connection.register("excluded", excluded.to_arrow())
+        try:
+            if without:
+                where += " AND (date_trunc('hour', event_time), load_id) NOT IN (SELECT (hour, load_id) FROM excluded)"
+            return self._frame(f"SELECT {', '.join(columns)} FROM pathstats.traffic_events WHERE {where}", parameters)
+        finally:
+            self._connection.unregister("excluded")
+
+    def stream_loads(self, loads: Iterable[Load], batch_rows: int) -> Iterator[pl.DataFrame]:
+        """The events of these loads in batches, loads in the order of their identity, rows as they were inserted."""
+        names = ", ".join(column.name for column in EVENT_COLUMNS)
+        for load in sorted(loads):
+            window = Window.of_hour(load.hour)
+            reader = self._run(
+                f"SELECT {names} FROM pathstats.traffic_events "
+                "WHERE event_time >= ? AND event_time < ? AND load_id = ?",
+                (window.start, window.end, load.load_id),
+            ).to_arrow_reader(batch_rows)
+            for batch in reader:
+                frame = pl.from_arrow(batch)
+                assert isinstance(frame, pl.DataFrame)  # noqa: S101 - narrows the type
+                yield frame
+
+    def delete_load(self, load: Load, batch_rows: int) -> int:
+        """Delete a load's events in batches, each with its progress in one transaction; returns how many now."""
+        window, deleted = Window.of_hour(load.hour), 0
+        while True:
+            with self._transaction():
+                [(count,)] = self._run(
+                    "DELETE FROM pathstats.traffic_events WHERE rowid IN (SELECT rowid FROM pathstats.traffic_events "
+                    "WHERE event_time >= ? AND event_time < ? AND load_id = ? LIMIT ?)",
+                    (window.start, window.end, load.load_id, batch_rows),
+                ).fetchall()
+                if count:
+                    self._run(
+                        "UPDATE pathstats.loads SET deleted_rows = deleted_rows + ? "
+                        "WHERE hour = ? AND load_id = ? AND NOT rejected_load",
+                        (count, load.hour, load.load_id),
+                    )
+            deleted += count
+            if count < batch_rows:
+                return deleted
+
+    def checkpoint(self) -> None:
+        """Give the space of deleted rows back to the file."""
+        self._run("CHECKPOINT")
+
+    def limit_memory(self, megabytes: int) -> None:
+        """Bound DuckDB's buffers from now on, for work that streams."""
+        self._run(f"SET memory_limit = '{megabytes}MB'")
+
+    # -- statistics ----------------------------------------------------------------------------------------------
+
+    def replace_hourly(self, window: Window, rows: pl.DataFrame, now: dt.datetime) -> None:
+        """Replace the hourly statistics of a window; each hour's revision goes up by one."""
+        self._replace("path_stats_hourly", "hour", (window.start, window.end), rows, now)
+
+    def replace_daily(self, window: Window, rows: pl.DataFrame, now: dt.datetime) -> None:
+        """Replace the daily statistics of a window of whole days; each day's revision goes up by one."""
+        self._replace("path_stats_daily", "day", (window.start.date(), window.end.date()), rows, now)
+
+    def _replace(
+        self, table: str, key: str, span: tuple[dt.date, dt.date], rows: pl.DataFrame, now: dt.datetime
+    ) -> None:
+        with self._transaction():
+            before = self._frame(
+                f"SELECT {key}, max(revision) AS before FROM pathstats.{table} "
+                f"WHERE {key} >= ? AND {key} < ? GROUP BY {key}",
+                span,
+            )
+            built = rows.join(before, on=key, how="left").with_columns(
+                (pl.col("before").fill_null(0) + 1).alias("revision"),
+                pl.lit(now, pl.Datetime("us")).alias("computed_at"),
+            )
+            self._run(f"DELETE FROM pathstats.{table} WHERE {key} >= ? AND {key} < ?", span)
+            if len(built):
+                self._insert(table, built.drop("before"))
+
+    def hourly(self, window: Window) -> pl.DataFrame:
+        """The hourly statistics of a window."""
+        return self._frame(
+            "SELECT * FROM pathstats.path_stats_hourly WHERE hour >= ? AND hour < ? ORDER BY hour, path, method",
+            (window.start, window.end),
+        )
+
+    def daily(self, window: Window) -> pl.DataFrame:
+        """The daily statistics of the days of a window."""
+        return self._frame(
+            "SELECT * FROM pathstats.path_stats_daily WHERE day >= ? AND day < ? ORDER BY day, path, method",
+            (window.start.date(), window.end.date()),
+        )
+
+    def requests_by_hour(self, window: Window) -> dict[dt.datetime, int]:
+        """Requests that the hourly statistics of a window count, hour by hour."""
+        return dict(
+            self._run(
+                "SELECT hour, sum(requests)::BIGINT FROM pathstats.path_stats_hourly "
+                "WHERE hour >= ? AND hour < ? GROUP BY hour",
+                (window.start, window.end),
+            ).fetchall()
+        )
+
+    def rejected_lines(self, window: Window) -> int:
+        """Lines of the loads of a window that went to `rejected_events`."""
+        [(count,)] = self._run(
+            "SELECT coalesce(sum(rejected), 0)::BIGINT FROM pathstats.loads WHERE hour >= ? AND hour < ?",
+            (window.start, window.end),
+        ).fetchall()
+        return int(count)
+
+    def statistics_span(self) -> Window | None:
+        """From the first to the end of the last hour that has statistics; None when there are none."""
+        [(first, last)] = self._run("SELECT min(hour), max(hour) FROM pathstats.path_stats_hourly").fetchall()
+        return None if first is None else Window(first, Window.of_hour(last).end)
+
+    # -- archives ------------------------------------------------------------------------------------------------
+
+    def record_archives(self, date: dt.date, manifests: Sequence[Manifest], uris: Sequence[str]) -> None:
+        """Replace what the warehouse says of a day's archive by what its manifests say."""
+        rows = [
+            {
+                **{name: getattr(manifest, name) for name in _MANIFEST_FIELDS},
+                "uri": uri,
+                "bytes": manifest.size_bytes,
+                "strategy": manifest.strategy.value,
+                "digest": manifest.digest.hex,
+            }
+            for manifest, uri in zip(manifests, uris, strict=True)
+        ]
+        schema = {column.name: column.dtype for column in TABLES["archives"]}
+        with self._transaction():
+            self._run("DELETE FROM pathstats.archives WHERE date = ?", (date,))
+            if rows:
+                self._insert("archives", pl.DataFrame(rows, schema=schema))
+
+    def archives(self) -> pl.DataFrame:
+        """Every archived generation, by day."""
+        return self._frame("SELECT * FROM pathstats.archives ORDER BY date, generation")
+
+
+_MANIFEST_FIELDS: Final = (
+    "date",
+    "generation",
+    "rows",
+    "raw_bytes",
+    "sha256",
+    "first_event_time",
+    "last_event_time",
+    "archived_at",
+    "verified_at",
+)
+
+
+def _load_facts(row: tuple[Any, ...]) -> LoadFacts:
+    hour, load_id, *facts = row
+    return LoadFacts(Load(hour, load_id), *facts)

