@@ -23,7 +23,7 @@ from pathstats_pipeline.events.window import Window, naive_utc
 from pathstats_pipeline.intake.choice import FORMAT_NAMES, format_chooser
 from pathstats_pipeline.intake.ingest import Intake, ingest_file
 from pathstats_pipeline.settings import Settings, load_settings
-from pathstats_pipeline.storage.connect import archive_objects, landing_zone, s3_client
+from pathstats_pipeline.storage.connect import archive_objects, landing_zone, local_s3_of, s3_client
 from pathstats_pipeline.storage.local_s3 import local_s3
 from pathstats_pipeline.storage.warehouse import exclusive, open_warehouse
 
@@ -236,6 +236,20 @@ def dev(host: str, port: int) -> None:
     launch.prepare_home(settings.home)
     with _s3(settings):
         sys.exit(launch.serve(host, port))
+
+
+@cli.command("s3")
+@click.argument("verb", type=click.Choice(["start", "stop"]))
+def local_server(verb: str) -> None:
+    """Start or stop the local S3 server by hand; other commands start it for themselves where they need it."""
+    settings = load_settings()
+    server = local_s3_of(settings)
+    if verb == "stop":
+        server.stop()
+        return
+    server.start()
+    server.ensure_bucket(settings.bucket)
+    report.say(f"{server.endpoint_url}, bucket {settings.bucket}")
 
 
 def _window(start: dt.datetime, end: dt.datetime) -> Window:

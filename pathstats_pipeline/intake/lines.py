@@ -32,7 +32,8 @@ _ZSTD: Final = (b"\x28\xb5\x2f\xfd", *(bytes([first]) + b"\x2a\x4d\x18" for firs
 _BOM: Final = b"\xef\xbb\xbf"
 _UTF_16: Final = (b"\xff\xfe", b"\xfe\xff")
 _NEWLINE: Final = 10
-_READ_ERRORS: Final[tuple[type[Exception], ...]] = (OSError, EOFError, ValueError, isal_zlib.error)
+_ISAL_ERROR: Final[Any] = isal_zlib.error  # its stub calls it an instance
+_READ_ERRORS: Final[tuple[type[Exception], ...]] = (OSError, EOFError, ValueError, _ISAL_ERROR)
 
 
 class SourceError(ValueError):

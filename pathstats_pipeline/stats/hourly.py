@@ -186,11 +186,11 @@ def _named_codes(names: pl.Series, code_of: Codes) -> tuple[Codes, pl.Series]:
 
 def _dense_codes(keys: npt.NDArray[Any]) -> tuple[Codes, Codes]:
     """Rank [row] of each key among the distinct keys, and these, ascending."""
-    keys = keys.astype(np.int64)
+    keys = keys.astype(np.int64, copy=False)
     low, high = int(keys.min()), int(keys.max())
     if high - low >= _TABLE_FACTOR * (keys.size + 0xFFFF):
         distinct, codes = np.unique(keys, return_inverse=True)
-        return codes.astype(np.int64), distinct
+        return codes.astype(np.int64, copy=False), distinct
     present = np.zeros(high - low + 1, np.bool_)
     present[keys - low] = True
     return (np.cumsum(present, dtype=np.int64) - 1)[keys - low], np.flatnonzero(present) + low
@@ -229,7 +229,9 @@ def _latencies(times: pl.Series, order: Codes | None, groups: Codes, n_groups: i
     if order is not None:
         known, values = known[order], values[order]
     # NULL is no sample at all; NaN, infinite and negative ones are what the sketch counts as dropped.
-    return latency.build(groups[known], n_groups, values[known])
+    if not bool(known.all()):
+        groups, values = groups[known], values[known]
+    return latency.build(groups, n_groups, values)
 
 
 def _visitors(addresses: pl.Series, order: Codes | None, groups: Codes, n_groups: int) -> visitors.VisitorSketches:
@@ -237,4 +239,6 @@ def _visitors(addresses: pl.Series, order: Codes | None, groups: Codes, n_groups
     hashes = visitors.hash_clients(addresses).fill_null(0).to_numpy()
     if order is not None:
         known, hashes = known[order], hashes[order]
-    return visitors.build(groups[known], n_groups, hashes[known])
+    if not bool(known.all()):
+        groups, hashes = groups[known], hashes[known]
+    return visitors.build(groups, n_groups, hashes)

@@ -87,9 +87,10 @@ def build(groups: npt.NDArray[Any], n_groups: int, values: npt.NDArray[Any]) -> 
     """
     usable = np.isfinite(values) & (values >= 0)
     dropped = np.bincount(groups[~usable], minlength=n_groups).astype(np.int64)
+    if not bool(usable.all()):
+        groups, values = groups[usable], values[usable]
     # Adding zero turns -0.0 into 0.0: they are equal, and must have the same bytes.
-    samples = values[usable].astype(np.float64) + 0.0
-    samples, offsets = ordering.sort_within(samples, groups[usable], n_groups)
+    samples, offsets = ordering.sort_within(values.astype(np.float64, copy=False) + 0.0, groups, n_groups)
     starts = ordering.run_starts(samples, offsets)
     weights = np.diff(starts, append=samples.size)
     runs = ordering.regroup(starts, offsets)

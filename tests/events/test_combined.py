@@ -77,7 +77,7 @@ def test_offsets_may_differ_from_line_to_line() -> None:
     ]
     hours = ClfFormat().parse(pl.Series(lines)).events["event_time"].dt.hour()
 
-    assert [10, 8, 17] == hours.to_list()
+    assert hours.to_list() == [10, 8, 17]
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_a_carriers_prefix_is_taken_off(prefix: str) -> None:
     """What a container runtime or syslog writes before a line is no part of it."""
     event = parse(f'{prefix}10.0.0.1 - - {STAMP} "GET /a HTTP/1.1" 200 5 "-" "-"')
 
-    assert ("10.0.0.1", "/a") == (event["client_ip"], event["path"])
+    assert (event["client_ip"], event["path"]) == ("10.0.0.1", "/a")
 
 
 @pytest.mark.parametrize(
@@ -265,5 +265,5 @@ def test_a_line_too_long_to_keep_is_rejected() -> None:
     """NULL stands for a line that was too long; it keeps its place."""
     parsed = ClfFormat().parse(pl.Series([None, f'10.0.0.1 - - {STAMP} "GET / HTTP/1.1" 200 5'], dtype=pl.String))
 
-    assert [(0, "line longer than 1 MiB")] == parsed.rejected.rows()
-    assert [1] == parsed.events["line_number"].to_list()
+    assert parsed.rejected.rows() == [(0, "line longer than 1 MiB")]
+    assert parsed.events["line_number"].to_list() == [1]

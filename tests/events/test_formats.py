@@ -125,7 +125,7 @@ def test_an_unknown_format_rejects_every_line() -> None:
 
     assert isinstance(form, UnknownFormat)
     assert_accounted(parsed, 2)
-    assert ["no known format"] == parsed.rejected["reason"].unique().to_list()
+    assert parsed.rejected["reason"].unique().to_list() == ["no known format"]
 
 
 def test_no_lines_are_no_events() -> None:

@@ -60,7 +60,7 @@ def test_any_prefix_is_accepted(prefix: str) -> None:
     """Whatever stands before the client is no part of the line."""
     event = parse(f'{prefix}10.0.0.1:42619 {STAMP} {NUMBERS} "GET /a HTTP/1.0"')
 
-    assert ("10.0.0.1", "/a") == (event["client_ip"], event["path"])
+    assert (event["client_ip"], event["path"]) == ("10.0.0.1", "/a")
 
 
 @pytest.mark.parametrize(
@@ -111,14 +111,14 @@ def test_what_stands_around_the_request(request_part: str) -> None:
     """Captured headers before it, more fields behind it, or a line cut short do not hide a request."""
     event = parse(f"10.0.0.1:1 {STAMP} {NUMBERS} {request_part}")
 
-    assert ("GET", "/a") == (event["method"], event["path"])
+    assert (event["method"], event["path"]) == ("GET", "/a")
 
 
 def test_a_bad_request_is_an_event() -> None:
     """`<BADREQ>` is traffic without method and path."""
     event = parse(f'10.0.0.1:1 {STAMP} fe fe/<NOSRV> -1/-1/-1/-1/0 400 187 - - PR-- 1/1/0/0/0 0/0 "<BADREQ>"')
 
-    assert (None, None, 400) == (event["method"], event["path"], event["status"])
+    assert (event["method"], event["path"], event["status"]) == (None, None, 400)
 
 
 @pytest.mark.parametrize(

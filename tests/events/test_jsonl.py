@@ -106,13 +106,13 @@ def test_shipped_maps_are_chosen_by_their_keys(name: str, record: dict[str, Any]
     assert isinstance(form, JsonFormat)
     assert name == form.field_map.name
     assert form == choose("jsonl", sample)
-    assert ("example.com", "GET", "/a", 200) == (event["host"], event["method"], event["path"], event["status"])
-    assert (5.0, 123, "10.0.0.1", "curl") == (
+    assert (event["host"], event["method"], event["path"], event["status"]) == ("example.com", "GET", "/a", 200)
+    assert (
         event["response_time_ms"],
         event["bytes_sent"],
         event["client_ip"],
         event["user_agent"],
-    )
+    ) == (5.0, 123, "10.0.0.1", "curl")
 
 
 @pytest.mark.parametrize(
@@ -209,14 +209,14 @@ def test_a_whole_request_line_serves_as_method_and_path() -> None:
     """Where method and path have no keys of their own, the request line is taken apart."""
     event = parse('{"t": 1, "r": "GET http://example.com/a?b HTTP/1.1"}')
 
-    assert ("GET", "/a", "example.com") == (event["method"], event["path"], event["host"])
+    assert (event["method"], event["path"], event["host"]) == ("GET", "/a", "example.com")
 
 
 def test_a_null_path_is_a_request_without_one() -> None:
     """Envoy writes null for the path of a request that is not HTTP: that is traffic, not a gap."""
     event = parse('{"t": 1, "m": null, "p": null, "s": 400}')
 
-    assert (None, None, 400) == (event["method"], event["path"], event["status"])
+    assert (event["method"], event["path"], event["status"]) == (None, None, 400)
 
 
 def test_twice_the_same_key_does_not_fail() -> None:
@@ -232,7 +232,7 @@ def test_bad_lines_do_not_move_their_neighbours() -> None:
     lines[19_999] = "x"
     parsed = FLAT.parse(pl.Series(lines))
 
-    assert [5, 19_999] == parsed.rejected["index"].to_list()
+    assert parsed.rejected["index"].to_list() == [5, 19_999]
     assert parsed.events.filter(pl.col("path") != "/" + pl.col("line_number").cast(pl.String)).is_empty()
 
 
@@ -330,10 +330,10 @@ def test_a_users_map_is_read(tmp_path: Path) -> None:
     )
     event = parse('{"at": {"ms": 1500}, "http.path": "/a", "d": 250}', JsonFormat(load_map(file)))
 
-    assert ("/a", 0.25, 500_000) == (event["path"], event["response_time_ms"], event["event_time"].microsecond)
+    assert (event["path"], event["response_time_ms"], event["event_time"].microsecond) == ("/a", 0.25, 500_000)
 
 
 def test_shipped_maps_name_only_columns_of_the_schema() -> None:
     """Four servers are known, and their maps are checked like a user's."""
-    assert ["caddy", "envoy", "nginx", "traefik"] == [field_map.name for field_map in shipped_maps()]
+    assert [field_map.name for field_map in shipped_maps()] == ["caddy", "envoy", "nginx", "traefik"]
     assert all(set(field_map.columns) <= {*EVENT_SCHEMA, "request"} for field_map in shipped_maps())

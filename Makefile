@@ -1,0 +1,54 @@
+# The verbs of the project; each does its own set-up. `make help` lists them.
+PYTHON ?= python3
+LOGS ?=
+PORT ?= 3000
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# The local S3 server is on loopback; a proxy must not be asked for it.
+export NO_PROXY := 127.0.0.1,localhost
+
+.PHONY: help setup demo dev test lint format bench lock clean
+
+help: ## This list.
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
+
+setup: $(READY) ## Install everything into .venv, from the hash-pinned lock.
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pathstats needs Python 3.11 or newer; say which with make PYTHON=...")'
+	@echo "setting up $(VENV): a few minutes the first time"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@
+
+demo: $(READY) ## The whole way of an event on sample traffic, or on your files: make demo LOGS="a.log b.log".
+	@$(BIN)/pathstats demo $(foreach file,$(LOGS),--logs $(file))
+
+dev: $(READY) ## Dagster's UI on http://127.0.0.1:3000, with its daemon and the local S3 server.
+	@$(BIN)/pathstats dev --port $(PORT)
+
+test: $(READY) ## All tests.
+	@$(BIN)/pytest -q -n 2
+
+lint: $(READY) ## Format, lint, types, import layers.
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+
+format: $(READY) ## Rewrite the code in the house's format.
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: $(READY) ## Compare with peers, in one process run; prints ratios.
+	@$(BIN)/python -m benchmarks
+
+lock: ## Resolve the lock anew (needs uv).
+	uv pip compile pyproject.toml --extra local --extra dev --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-annotate --no-header -q -o requirements.lock
+
+clean: ## Remove the environment and all local state, the local S3 server's objects too.
+	@test ! -x $(BIN)/pathstats || $(BIN)/pathstats s3 stop || true
+	rm -rf $(VENV) .pathstats .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist
