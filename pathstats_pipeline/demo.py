@@ -52,9 +52,15 @@ def _files(logs: Sequence[pathlib.Path]) -> Iterator[pathlib.Path]:
 
 
 def _sample(settings: Settings, now: dt.datetime) -> list[pathlib.Path]:
-    midnight = dt.datetime.combine(now.date(), dt.time(), dt.UTC)
+    """Synthetic traffic of the last whole days, a folder a day: tomorrow's demo finds today's days ingested."""
     report.note(f"writing synthetic traffic of {SAMPLE_DAYS} days to {settings.home / 'sample'}")
-    return write_sample(settings.home / "sample" / f"{now:%Y-%m-%d}", end=midnight, days=SAMPLE_DAYS)
+    midnight = dt.datetime.combine(now.date(), dt.time(), dt.UTC)
+    ends = [midnight - ago * DAY for ago in reversed(range(SAMPLE_DAYS))]
+    return [
+        file
+        for end in ends
+        for file in write_sample(settings.home / "sample" / f"{end - DAY:%Y-%m-%d}", end=end, days=1)
+    ]
 
 
 def _ingest(settings: Settings, files: Sequence[pathlib.Path], now: dt.datetime) -> set[dt.datetime]:

@@ -1,5 +1,9 @@
 """Path templates: which template a raw path is counted under. `/users/42` becomes `/users/:id`.
 
+Case, percent-encoding, doubled and trailing slashes, names of path parameters and file extensions are kept; so are
+`/v2`, `/page1`, versions (`/3.14`) and error pages (`/404.html`), which have few values and mean something. Years and
+compact dates (`20261122`) are numbers, `:id`: a user's rule can say more.
+
 Add a kind of segment to `_SEGMENTS`, with a row in its test's table. Work is done once for each distinct path, by
 Polars expressions, never in a Python loop. The cap on templates an hour is no matter of this room: see stats/hourly.py.
 """
@@ -20,7 +24,6 @@ OTHER_TEMPLATE: Final = "__other__"
 
 MAX_TEMPLATE_CHARS: Final = 512
 
-_UUID: Final = "(?i)[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _DAY_OF_YEAR: Final = (
     "(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|[12][0-9]))"
 )
@@ -35,6 +38,12 @@ _SEGMENTS: Final = (
     ("[0-7][0-9A-HJKMNP-TV-Za-hjkmnp-tv-z]{25}", ":ulid"),
 )
 """Whole segments (or parameter values) and what they fold to; the first match wins."""
+
+_WITHIN: Final = (
+    ("(?i)[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", ":uuid"),
+    (r"[0-9a-fA-F]{32,}|\b[0-9a-fA-F]{16,}\b", ":hex"),
+)
+"""What folds inside of a segment too: `/file-<uuid>.jpg`, `/demo-<32 hex>`, `/app.<16 hex>.js`."""
 
 _ERROR_PAGE: Final = r"^/(?:errors?/)?[45][0-9]{2}\.s?html?$"
 
@@ -107,7 +116,17 @@ def fold(paths: pl.Series, rules: Sequence[PathRule] = ()) -> pl.Series:
     Query and fragment are dropped. The first rule that matches the whole path wins; else each segment and each value of
     a path parameter is folded on its own. Without rules, folding a template again changes nothing.
     """
-    distinct = paths.unique().to_frame("path").with_columns(template=_template(pl.col("path"), rules))
+    template = pl.col("template")
+    # One step after the other: within one expression, what is used twice would be computed twice.
+    distinct = (
+        paths.unique()
+        .to_frame("path")
+        .with_columns(template=pl.col("path").str.replace(r"(?s)[?#].*$", ""))
+        .with_columns(template=_template(template, rules))
+        .with_columns(
+            template=pl.when(template.str.len_chars() > MAX_TEMPLATE_CHARS).then(_cut(template)).otherwise(template)
+        )
+    )
     return (
         paths.to_frame("path")
         .join(distinct, on="path", how="left", nulls_equal=True, maintain_order="left")
@@ -116,16 +135,18 @@ def fold(paths: pl.Series, rules: Sequence[PathRule] = ()) -> pl.Series:
     )
 
 
-def _template(path: pl.Expr, rules: Sequence[PathRule]) -> pl.Expr:
-    bare = path.str.replace(r"(?s)[?#].*$", "")
+def _template(bare: pl.Expr, rules: Sequence[PathRule]) -> pl.Expr:
     invalid = ~bare.str.starts_with("/").fill_null(value=False) & (bare != "*").fill_null(value=True)
     chosen: Any = pl.when(invalid).then(pl.lit(INVALID_TEMPLATE))
     for rule in rules:
         chosen = chosen.when(bare.str.contains(_whole(rule.pattern))).then(pl.lit(rule.template))
     kept = (bare == "*") | bare.str.contains(_ERROR_PAGE)
-    folded = chosen.when(kept).then(bare).otherwise(_fold_tokens(bare))
-    cut = pl.concat_str(folded.str.head(MAX_TEMPLATE_CHARS - 1), pl.lit("…"))
-    return pl.when(folded.str.len_chars() > MAX_TEMPLATE_CHARS).then(cut).otherwise(folded)
+    template: pl.Expr = chosen.when(kept).then(bare).otherwise(_fold_tokens(bare))
+    return template
+
+
+def _cut(template: pl.Expr) -> pl.Expr:
+    return pl.concat_str(template.str.head(MAX_TEMPLATE_CHARS - 1), pl.lit("…"))
 
 
 def _fold_tokens(path: pl.Expr) -> pl.Expr:
@@ -133,4 +154,7 @@ def _fold_tokens(path: pl.Expr) -> pl.Expr:
     token = pl.element()
     for segment, template in _SEGMENTS:
         token = token.str.replace(f"{_BEFORE}{segment}{_AFTER}", f"${{1}}{template}${{2}}")
-    return path.str.replace_all(_UUID, ":uuid").str.extract_all("[/;][^/;]*").list.eval(token).list.join("")
+    folded = path.str.extract_all("[/;][^/;]*").list.eval(token).list.join("")
+    for within, template in _WITHIN:
+        folded = folded.str.replace_all(within, template)
+    return folded

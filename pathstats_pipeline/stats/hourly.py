@@ -180,8 +180,9 @@ def _distinct(values: pl.Series) -> tuple[Codes, pl.Series]:
 def _named_codes(names: pl.Series, code_of: Codes) -> tuple[Codes, pl.Series]:
     """Codes [row] in the order of the sorted distinct names, where row's name is `names[code_of[row]]`."""
     distinct = names.unique().sort()
-    codes = names.cast(pl.Enum(distinct)).to_physical().to_numpy().astype(np.int64)
-    return codes[code_of], distinct
+    numbered = distinct.to_frame("name").with_row_index("code")
+    codes = names.to_frame("name").join(numbered, on="name", how="left", maintain_order="left")["code"]
+    return codes.to_numpy().astype(np.int64)[code_of], distinct
 
 
 def _dense_codes(keys: npt.NDArray[Any]) -> tuple[Codes, Codes]:

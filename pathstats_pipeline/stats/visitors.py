@@ -304,6 +304,9 @@ def from_datasketch(sketch: HyperLogLogPlusPlus) -> bytes:
         raise ValueError(f"p must be {PRECISION}, got {sketch.p}")
     if sketch.hashfunc(_PROBE) != hash_client(_PROBE):
         raise ValueError("hashfunc must be xxh3_64 with seed 0 (pathstats_pipeline.stats.visitors.hash_client)")
-    registers = np.asarray(sketch.reg).astype(np.uint8).reshape(1, REGISTERS)
+    registers = np.asarray(sketch.reg).reshape(1, REGISTERS)
+    if int(registers.min()) < 0 or int(registers.max()) > _RANK_BITS + 1:
+        raise ValueError(f"registers must be 0 to {_RANK_BITS + 1}")
+    registers = registers.astype(np.uint8)
     dense = VisitorSketches(np.zeros(2, np.int64), np.empty(0, np.uint64), np.zeros(1, np.int64), registers)
     return bytes(encode(dense)[0])

@@ -199,6 +199,18 @@ def test_a_datasketch_object_of_another_hash_or_precision_is_refused() -> None:
         visitors.from_datasketch(HyperLogLogPlusPlus(p=14))
     with pytest.raises(ValueError, match="p must be 14, got 12"):
         visitors.from_datasketch(HyperLogLogPlusPlus(p=12, hashfunc=visitors.hash_client))
+    impossible = np.full(visitors.REGISTERS, 52, np.int8)
+    with pytest.raises(ValueError, match="registers must be 0 to 51"):
+        visitors.from_datasketch(HyperLogLogPlusPlus(reg=impossible, hashfunc=visitors.hash_client))
+
+
+def test_slices_and_columns_of_nothing_but_null_are_read() -> None:
+    """A piece of a column decodes as that piece; a column of NULL as empty sketches; no rows as none."""
+    states = pl.Series([state(random_hashes(n)) for n in (1, 2, 3, 2_000, 5)], dtype=pl.Binary)
+    assert visitors.estimate(visitors.decode(states[1:3])).tolist() == [2, 3]
+    assert visitors.estimate(visitors.decode(pl.Series([None, None], dtype=pl.Binary))).tolist() == [0, 0]
+    assert len(visitors.decode(states.clear())) == 0
+    assert visitors.encode(visitors.decode(states.clear())).to_list() == []
 
 
 def test_parts_are_laid_end_to_end() -> None:

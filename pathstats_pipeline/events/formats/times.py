@@ -16,7 +16,7 @@ _CLF_HEAD: Final = len("02/Feb/2012:04:05:24")
 _CLF_FRACTION: Final = r"^([0-9]{2}/[A-Za-z]{3}/[0-9]{4}:[0-9:]{8})[.,]([0-9]{1,9}) ([+-][0-9]{4})$"
 _RFC_3339: Final = (
     r"^(?P<date>[0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ](?P<clock>[0-9]{2}:[0-9]{2}:[0-9]{2})(?:[.,](?P<fraction>[0-9]{1,12}))?"
-    r" ?(?:(?P<utc>[Zz]|UTC)|(?P<sign>[+-])(?P<hours>[0-9]{2}):?(?P<minutes>[0-5][0-9]))?$"
+    r" ?(?:(?P<utc>[Zz]|UTC)|(?P<sign>[+-])(?P<hours>[01][0-9]|2[0-3]):?(?P<minutes>[0-5][0-9]))?$"
 )
 _LAST_SECOND: Final = 253_402_300_800  # 10000-01-01T00:00:00Z, the first second that an event can't have
 
