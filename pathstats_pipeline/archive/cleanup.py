@@ -8,7 +8,7 @@ import dataclasses
 import datetime as dt
 
 from pathstats_pipeline.archive.day import manifests_of, verified_manifests
-from pathstats_pipeline.archive.lifecycle import Verdict, judge_cleanup
+from pathstats_pipeline.archive.lifecycle import Verdict, is_covered, judge_cleanup
 from pathstats_pipeline.events.window import Window
 from pathstats_pipeline.storage.landing import Landing
 from pathstats_pipeline.storage.objects import Objects
@@ -53,6 +53,10 @@ def clean_day(
     if verdict.reasons:
         raise CleanupRefusedError("; ".join(verdict.reasons))
     manifests = verified_manifests(objects, date)
+    # The manifests were read for the verdict, too; what stands there now is what is deleted by.
+    by_load = {facts.load: facts for facts in verdict.loads}
+    if {load for manifest in manifests if is_covered(manifest, by_load) for load in manifest.loads} != set(by_load):
+        raise CleanupRefusedError(f"{date}: the manifests have changed since the verdict; nothing was deleted")
     deleted = sum(warehouse.delete_load(facts.load, batch_rows) for facts in verdict.loads)
     warehouse.checkpoint()
     return CleanedDay(deleted, _delete_landing_files(landing, verdict), len(manifests))

@@ -105,10 +105,7 @@ def commit(
     """
     archived_at = clock()
     with objects.open(generation.key) as stream:
-        try:
-            facts = verify.inspect(stream)
-        except gzipped.GzipError as error:
-            raise verify.VerificationError(f"{generation.key}: {error}") from error
+        facts = verify.inspect(stream, generation.key)
     if facts.digest != generation.digest:
         raise verify.VerificationError(
             f"{generation.key}: holds {facts.digest.rows} rows with digest {facts.digest.hex}, "
@@ -160,7 +157,8 @@ def verified_manifests(objects: Objects, date: dt.date, warehouse: Warehouse | N
 
 
 def archived_events(objects: Objects, manifests: Iterable[Manifest]) -> Iterator[pl.DataFrame]:
-    """The events of these generations, in batches."""
+    """The events of these generations, in batches; raises VerificationError, at its end, for an object that isn't
+    what its manifest says."""
     for manifest in manifests:
         with objects.open(manifest.key) as stream:
-            yield from verify.read_events(stream, manifest.key)
+            yield from verify.read_events(stream, manifest)

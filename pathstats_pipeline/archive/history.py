@@ -10,6 +10,7 @@ from typing import Final
 import polars as pl
 
 from pathstats_pipeline.archive.day import archived_events, manifests_of
+from pathstats_pipeline.archive.lifecycle import ArchiveRefusedError
 from pathstats_pipeline.archive.manifest import Manifest
 from pathstats_pipeline.events.load import Load, LoadFacts
 from pathstats_pipeline.events.window import HOUR, Window
@@ -43,7 +44,8 @@ def events_of(
     """The events of a window of whole hours: these columns, in no particular order.
 
     `archive` is only asked for when events of the window were deleted. A generation of which anything was deleted is
-    read from the archive as a whole, and left out of what the warehouse gives.
+    read from the archive as a whole, and left out of what the warehouse gives. Raises ArchiveRefusedError when events
+    were deleted that no manifest covers, and VerificationError or ObjectsError for an object that isn't what it was.
     """
     deleted = {facts.load for facts in warehouse.loads(window) if facts.deleted_rows}
     if not deleted:
@@ -55,6 +57,11 @@ def events_of(
         for manifest in manifests_of(objects, day)
         if deleted & set(manifest.loads)
     ]
+    if lost := deleted.difference(*(manifest.loads for manifest in manifests)):
+        raise ArchiveRefusedError(
+            f"events of {len(lost)} load(s) were deleted, but no manifest covers them (first: {min(lost)}); "
+            "are the manifests still there?"
+        )
     hot = warehouse.read_events(window, columns, without=_loads_in(manifests, window))
     within = pl.col("event_time").is_between(window.start, window.end, closed="left")
     cold = [batch.filter(within).select(columns) for batch in archived_events(objects, manifests)]

@@ -76,6 +76,11 @@ def next_generation(
     )
 
 
+def is_covered(manifest: Manifest, by_load: Mapping[Load, LoadFacts]) -> bool:
+    """Whether a manifest covers exactly what its loads brought."""
+    return digest_of_loads([by_load[load] for load in manifest.loads if load in by_load]) == manifest.digest
+
+
 @dataclasses.dataclass(frozen=True)
 class Verdict:
     """Whether a day may be cleaned up: the loads to delete, or the reasons to keep it.
@@ -115,7 +120,7 @@ def judge_cleanup(
     reasons = [
         f"g{manifest.generation:04d} covers other events than its loads brought"
         for manifest in manifests
-        if digest_of_loads([by_load[load] for load in manifest.loads if load in by_load]) != manifest.digest
+        if not is_covered(manifest, by_load)
     ]
     if not covered and any(facts.rows for facts in loads):
         reasons.append("it is not archived")

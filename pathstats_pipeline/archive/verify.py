@@ -16,7 +16,7 @@ from pathstats_pipeline.archive.jsonl import Digest, digest_of
 from pathstats_pipeline.archive.manifest import Manifest
 from pathstats_pipeline.events.formats.jsonl import CANONICAL_MAP, JsonFormat
 from pathstats_pipeline.events.schema import EVENT_NAMES
-from pathstats_pipeline.intake.lines import read_blocks
+from pathstats_pipeline.intake.lines import LineBlock, SourceError, read_blocks
 
 _CANONICAL: Final = JsonFormat(CANONICAL_MAP, name="canonical")
 
@@ -35,13 +35,33 @@ class ObjectFacts:
     digest: Digest
 
 
-def inspect(stream: BinaryIO) -> ObjectFacts:
-    """Read an object to its end; raises GzipError when it isn't one whole gzip member."""
+def inspect(stream: BinaryIO, name: str) -> ObjectFacts:
+    """Read an object to its end; `name` is for messages.
+
+    Raises VerificationError when it isn't one whole gzip member of lines.
+    """
     member = GzipMember(stream)
     digest = Digest()
-    for block in read_blocks(io.BufferedReader(member)):
-        digest += digest_of(block.lines)
+    for _, lines in _lines(member, name):
+        digest += digest_of(lines)
     return ObjectFacts(member.compressed_bytes, member.raw_bytes, member.sha256, digest)
+
+
+def _lines(member: GzipMember, name: str) -> Iterator[tuple[LineBlock, pl.Series]]:
+    """The lines of an object, block by block; of whatever length, for an event may be longer than any log line."""
+    try:
+        for block in read_blocks(io.BufferedReader(member)):
+            yield block, _with_long_lines(block)
+    except (GzipError, SourceError) as error:
+        raise VerificationError(f"{name}: {error}") from error
+
+
+def _with_long_lines(block: LineBlock) -> pl.Series:
+    long = block.lines.is_null().arg_true()
+    if not len(long):
+        return block.lines
+    texts = [block.raw(index).decode(errors="backslashreplace") for index in long]
+    return block.lines.scatter(long, pl.Series(texts, dtype=pl.String))
 
 
 def mismatches(facts: ObjectFacts, manifest: Manifest) -> list[str]:
@@ -58,26 +78,28 @@ def mismatches(facts: ObjectFacts, manifest: Manifest) -> list[str]:
 
 def verify(stream: BinaryIO, manifest: Manifest) -> ObjectFacts:
     """Read an object back and hold it against its manifest; raises VerificationError when they differ."""
-    try:
-        facts = inspect(stream)
-    except GzipError as error:
-        raise VerificationError(f"{manifest.key}: {error}") from error
-    if problems := mismatches(facts, manifest):
-        raise VerificationError(f"{manifest.key}: {'; '.join(problems)}")
+    facts = inspect(stream, manifest.key)
+    _refuse(facts, manifest)
     return facts
 
 
-def read_events(stream: BinaryIO, name: str) -> Iterator[pl.DataFrame]:
-    """The events of an object, in batches, in their order; `name` is for messages.
+def read_events(stream: BinaryIO, manifest: Manifest) -> Iterator[pl.DataFrame]:
+    """The events of an object, in batches, in their order.
 
-    Raises VerificationError when a line is not an event, or the object is not one whole gzip member.
+    Raises VerificationError when a line is not an event and, at the end, when the object is not the manifest's: who
+    takes all batches, has read the very events that were archived.
     """
-    try:
-        for block in read_blocks(io.BufferedReader(GzipMember(stream))):
-            parsed = _CANONICAL.parse(block.lines)
-            if len(parsed.rejected):
-                index, reason = parsed.rejected.select("index", "reason").row(0)
-                raise VerificationError(f"{name}: line {block.first_line_number + index}: {reason}")
-            yield parsed.events.select(EVENT_NAMES)
-    except GzipError as error:
-        raise VerificationError(f"{name}: {error}") from error
+    member, digest = GzipMember(stream), Digest()
+    for block, lines in _lines(member, manifest.key):
+        digest += digest_of(lines)
+        parsed = _CANONICAL.parse(lines)
+        if len(parsed.rejected):
+            index, reason = parsed.rejected.select("index", "reason").row(0)
+            raise VerificationError(f"{manifest.key}: line {block.first_line_number + index}: {reason}")
+        yield parsed.events.select(EVENT_NAMES)
+    _refuse(ObjectFacts(member.compressed_bytes, member.raw_bytes, member.sha256, digest), manifest)
+
+
+def _refuse(facts: ObjectFacts, manifest: Manifest) -> None:
+    if problems := mismatches(facts, manifest):
+        raise VerificationError(f"{manifest.key}: {'; '.join(problems)}")

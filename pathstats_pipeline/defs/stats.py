@@ -14,11 +14,8 @@ from pathstats_pipeline.defs.presentation import columns_of, day_key, hour_key, 
 from pathstats_pipeline.defs.resources import ArchiveStorage, Rules, WarehouseResource
 from pathstats_pipeline.events.templates import load_rules
 from pathstats_pipeline.events.window import naive_utc
-from pathstats_pipeline.stats.hourly import DAILY_COLUMNS, HOURLY_COLUMNS, path_statistics
+from pathstats_pipeline.stats.hourly import DAILY_COLUMNS, EVENT_INPUT, HOURLY_COLUMNS, path_statistics
 from pathstats_pipeline.stats.rollup import daily_statistics
-
-EVENT_INPUT = ("event_time", "method", "path", "status", "response_time_ms", "bytes_sent", "client_ip")
-
 
 @dg.asset(
     partitions_def=HOURLY,

@@ -76,6 +76,7 @@ def ingest_file(path: pathlib.Path, intake: Intake) -> IngestReport:
     first partition for the most part.
     """
     known = _known_segments(intake.landing)
+    file = _file_of(path)
     with open_source(path) as stream:
         beginning = survey(stream, [segment.end for segment in known])
     segments, before, hours = next_segments(_source_path(path), beginning, known, intake.now)
@@ -85,8 +86,21 @@ def ingest_file(path: pathlib.Path, intake: Intake) -> IngestReport:
     log_format = _format_of(path, intake)
     for segment in segments:
         intake.landing.objects.put(segment.key, segment.to_json())
-        report = _ingest_segment(path, segment, log_format, intake, report)
+        with open_source(path) as stream:
+            # Whoever rotates logs may have put another file in this place, since this one was surveyed.
+            if _file_of(path) != file:
+                raise SourceError(f"{path}: was replaced while it was read; run again")
+            report = _ingest_segment(stream, segment, log_format, intake, report)
     return report
+
+
+def _file_of(path: pathlib.Path) -> tuple[int, int]:
+    """Which file stands at a path, whatever is in it."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise SourceError(f"{path}: {error.strerror or error}") from error
+    return status.st_dev, status.st_ino
 
 
 def _known_segments(landing: Landing) -> list[Segment]:
@@ -119,20 +133,17 @@ def _refuse_if_too_early(path: pathlib.Path, events: pl.DataFrame, first_hour: d
 
 
 def _ingest_segment(
-    path: pathlib.Path, segment: Segment, log_format: LogFormat, intake: Intake, report: IngestReport
+    stream: Source, segment: Segment, log_format: LogFormat, intake: Intake, report: IngestReport
 ) -> IngestReport:
     """Publish a segment's loads, then record that it is done."""
     report = dataclasses.replace(report, format_name=log_format.name)
     earlier_lines = report.accepted + report.rejected
     gatherer = _Gatherer(segment, intake.landing, segment.planned_at.replace(minute=0, second=0, microsecond=0))
-    with open_source(path) as stream:
-        for block in read_blocks(_span(stream, segment)):
-            parsed = log_format.parse(block.lines)
-            events, rejected = _judge(parsed.events, parsed.rejected, intake)
-            report = _counted(report, events, rejected)
-            gatherer.add(
-                _identified(events, segment, block), _rejected_rows(rejected, segment, block), intake.load_rows
-            )
+    for block in read_blocks(_span(stream, segment)):
+        parsed = log_format.parse(block.lines)
+        events, rejected = _judge(parsed.events, parsed.rejected, intake)
+        report = _counted(report, events, rejected)
+        gatherer.add(_identified(events, segment, block), _rejected_rows(rejected, segment, block), intake.load_rows)
     gatherer.publish()
     lines = report.accepted + report.rejected - earlier_lines
     done = dataclasses.replace(segment, lines=lines, hours=tuple(sorted(gatherer.hours)), done=True)
@@ -144,8 +155,15 @@ def _span(stream: Source, segment: Segment) -> BinaryIO:
     """The bytes of a segment. Skipping reads, since compressed streams can't seek."""
     left = segment.start
     while left:
-        left -= len(stream.read(min(left, 1 << 20)))
+        left -= len(_read(stream, min(left, 1 << 20)))
     return io.BufferedReader(_Limited(stream, segment.end - segment.start))
+
+
+def _read(stream: Source, size: int) -> bytes:
+    """Bytes that the survey has seen; raises SourceError when they aren't there any more."""
+    if data := stream.read(size):
+        return data
+    raise SourceError(f"{stream.name}: was cut short while it was read; run again")
 
 
 class _Limited(io.RawIOBase):
@@ -159,7 +177,7 @@ class _Limited(io.RawIOBase):
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        data = self._stream.read(min(len(buffer), self._left))
+        data = _read(self._stream, min(len(buffer), self._left)) if self._left else b""
         buffer[: len(data)] = data
         self._left -= len(data)
         return len(data)

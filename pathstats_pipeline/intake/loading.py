@@ -4,6 +4,7 @@ Reads what the intake wrote and what anybody dropped there, validates it, and ap
 `raw_events` calls `load_hours`.
 """
 
+import contextlib
 import dataclasses
 import datetime as dt
 import pathlib
@@ -11,6 +12,8 @@ from collections.abc import Iterator
 from typing import Final
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from pathstats_pipeline.archive.jsonl import digest_of, to_lines
 from pathstats_pipeline.events.formats.jsonl import CANONICAL_MAP, JsonFormat
@@ -26,6 +29,15 @@ CHUNK_ROWS: Final = 250_000
 """Rows of a load that are in memory at once."""
 _CANONICAL: Final = JsonFormat(CANONICAL_MAP, name="canonical")
 OUTSIDE: Final = "outside the hour of its load"
+
+_NO_LOAD: Final[tuple[type[BaseException], ...]] = (
+    pl.exceptions.PolarsError,
+    pl.exceptions.PanicException,
+    pa.ArrowException,
+    OSError,
+    SourceError,
+)
+"""How the readers say that a file is damaged or none of theirs."""
 
 Chunk = tuple[pl.DataFrame, pl.DataFrame]
 """Events, and the rows or lines that could not become events (line_number, raw, reason, source)."""
@@ -51,8 +63,8 @@ def load_hours(warehouse: Warehouse, landing: Landing, window: Window, now: dt.d
             if (file.load, file.rejected) not in known:
                 try:
                     appended.append(_append(warehouse, landing, file, now))
-                except (pl.exceptions.PolarsError, SourceError, UnreadableLoadError) as error:
-                    unreadable.append(f"{landing.objects.uri}/{file.key}: {str(error).splitlines()[0]}")
+                except UnreadableLoadError as error:
+                    unreadable.append(f"{landing.objects.uri}/{file.key}: {error}")
     return LoadedHours(tuple(appended), tuple(unreadable))
 
 
@@ -63,24 +75,45 @@ class UnreadableLoadError(ValueError):
 def _append(warehouse: Warehouse, landing: Landing, file: LandedFile, now: dt.datetime) -> LoadFacts:
     with landing.local_copy(file) as path:
         if file.rejected:
-            return warehouse.append_rejected(file.load, pl.read_parquet(path), now)
+            return warehouse.append_rejected(file.load, _rejected_lines(path), now)
         return warehouse.append_load(file.load, read_load(path, file), lambda events: digest_of(to_lines(events)), now)
+
+
+def _rejected_lines(path: pathlib.Path) -> pl.DataFrame:
+    with _damage(), pq.ParquetFile(path) as parquet:
+        return _frame(parquet.read()).select("line_number", "raw", "reason", "source")
+
+
+@contextlib.contextmanager
+def _damage() -> Iterator[None]:
+    """Turn what a reader says of a file that is no load into one line."""
+    try:
+        yield
+    except _NO_LOAD as error:
+        raise UnreadableLoadError(" ".join(str(error).split()) or type(error).__name__) from error
+
+
+def _frame(data: pa.Table | pa.RecordBatch) -> pl.DataFrame:
+    frame = pl.from_arrow(data)
+    assert isinstance(frame, pl.DataFrame)  # noqa: S101 - narrows the type; a table is never a Series
+    return frame
 
 
 def read_load(path: pathlib.Path, file: LandedFile) -> Iterator[Chunk]:
     """The rows of a load in chunks, each row in one of the two frames.
 
-    Raises UnreadableLoadError, SourceError or a Polars error when the file is no load in the event schema.
+    Raises UnreadableLoadError when the file is no load in the event schema.
     """
     source = pl.lit(file.key).alias("source")
     chunks = _parquet_chunks(path, file.load) if file.form == ".parquet" else _jsonl_chunks(path)
-    for events, rejected in chunks:
-        inside = pl.col("event_time").is_between(*_bounds(file.load), closed="left")
-        outside = events.filter(~inside)
-        refused = pl.concat([rejected, _refused(outside, OUTSIDE)]).with_columns(source)
-        identity = pl.format(f"{file.load}-{{}}", pl.col("line_number"))
-        fresh = events.filter(inside).with_columns(pl.coalesce("event_id", identity).alias("event_id"))
-        yield fresh.select(EVENT_NAMES).sort("event_time", "event_id"), refused.sort("line_number")
+    with _damage():
+        for events, rejected in chunks:
+            inside = pl.col("event_time").is_between(*_bounds(file.load), closed="left")
+            outside = events.filter(~inside)
+            refused = pl.concat([rejected, _refused(outside, OUTSIDE)]).with_columns(source)
+            identity = pl.concat_str(pl.lit(f"{file.load}-"), pl.col("line_number"))
+            fresh = events.filter(inside).with_columns(pl.coalesce("event_id", identity).alias("event_id"))
+            yield fresh.select(EVENT_NAMES).sort("event_time", "event_id"), refused.sort("line_number")
 
 
 def _bounds(load: Load) -> tuple[dt.datetime, dt.datetime]:
@@ -108,30 +141,40 @@ def _jsonl_chunks(path: pathlib.Path) -> Iterator[Chunk]:
 
 
 def _parquet_chunks(path: pathlib.Path, load: Load) -> Iterator[Chunk]:
-    scan = pl.scan_parquet(path)
-    schema = scan.collect_schema()
+    # Arrow's reader, since a damaged file makes Polars' own abort the whole process.
+    with pq.ParquetFile(path) as parquet:
+        schema = _frame(parquet.schema_arrow.empty_table()).schema
+        _refuse_other_schema(schema, load)
+        offset = 0
+        for batch in parquet.iter_batches(CHUNK_ROWS):
+            yield _chunk_of(_frame(batch), offset)
+            offset += batch.num_rows
+
+
+def _refuse_other_schema(schema: pl.Schema, load: Load) -> None:
     if missing := {"event_time", "path"} - set(schema.names()):
         raise UnreadableLoadError(f"load {load} has no column {' and no column '.join(sorted(missing))}")
     time = schema["event_time"]
     if not isinstance(time, pl.Datetime):
         raise UnreadableLoadError(f"load {load}: event_time is {time}, not a timestamp")
-    total = scan.select(pl.len()).collect().item()
-    for offset in range(0, total, CHUNK_ROWS):
-        rows = scan.slice(offset, CHUNK_ROWS).collect()
-        draft = rows.select(
-            *(_cast(name, dtype, schema[name]) for name, dtype in EVENT_SCHEMA.items() if name in schema),
-            index=pl.int_range(pl.len(), dtype=pl.Int64),
-            reason=pl.lit(None, pl.String),
-        )
-        judged = judge(draft_of(draft))
-        rejected = judged.rejected.select(
-            line_number=pl.col("index") + (offset + 1),
-            raw=rows.select(pl.struct(pl.all()).struct.json_encode().cast(pl.Binary()))
-            .to_series()
-            .gather(judged.rejected["index"]),
-            reason="reason",
-        )
-        yield judged.events.with_columns(pl.col("line_number") + (offset + 1)), rejected
+
+
+def _chunk_of(rows: pl.DataFrame, offset: int) -> Chunk:
+    """Judge rows in the event schema, as far as they have it."""
+    draft = rows.select(
+        *(_cast(name, dtype, rows.schema[name]) for name, dtype in EVENT_SCHEMA.items() if name in rows.schema),
+        index=pl.int_range(pl.len(), dtype=pl.Int64),
+        reason=pl.lit(None, pl.String),
+    )
+    judged = judge(draft_of(draft))
+    rejected = judged.rejected.select(
+        line_number=pl.col("index") + (offset + 1),
+        raw=rows[judged.rejected["index"]]
+        .select(pl.struct(pl.all()).struct.json_encode().cast(pl.Binary()))
+        .to_series(),
+        reason="reason",
+    )
+    return judged.events.with_columns(pl.col("line_number") + (offset + 1)), rejected
 
 
 def _cast(name: str, dtype: pl.DataType, found: pl.DataType) -> pl.Expr:

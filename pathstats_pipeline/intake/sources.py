@@ -121,8 +121,13 @@ def next_segments(
             source_id, path, prefix.whole_end, beginning.length, prefix.lines + 1, beginning.sha256, planned_at=now
         )
         segments.append(grown)
-    before = segments[0].first_line - 1 if segments else sum(segment.lines for segment in mine if segment.done)
+    before = segments[0].first_line - 1 if segments else _lines_of(mine)
     return segments, before, {hour for segment in mine for hour in segment.hours}
+
+
+def _lines_of(done: Sequence[Segment]) -> int:
+    """Lines of a source up to the end of its last segment; segments may share a line that was unterminated once."""
+    return max((segment.first_line - 1 + segment.lines for segment in done if segment.done), default=0)
 
 
 def _records_of(path: str, beginning: Beginning, known: Sequence[Segment]) -> list[Segment]:

@@ -16,6 +16,9 @@ from pathstats_pipeline.events import templates
 from pathstats_pipeline.events.schema import TIME, Column
 from pathstats_pipeline.stats import latency, ordering, visitors
 
+EVENT_INPUT: Final = ("event_time", "method", "path", "status", "response_time_ms", "bytes_sent", "client_ip")
+"""The columns of events that statistics are made of."""
+
 PERCENTILES: Final = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 
 MEASURES: Final = (

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
 
 _MISSING: Final = frozenset({"404", "NoSuchKey", "NotFound"})
-_EXISTS: Final = frozenset({"412", "PreconditionFailed", "409", "ConditionalRequestConflict"})
+_EXISTS: Final = frozenset({"412", "PreconditionFailed"})
+_IN_DOUBT: Final = frozenset({"409", "ConditionalRequestConflict", "NoSuchUpload"})
+"""Somebody else is at the same key, or our own write was answered before; no promise that the object is there."""
 _COPY_BYTES: Final = 1 << 20
 _TEMPORARY: Final = ".tmp-"
 
@@ -87,9 +89,9 @@ class DirectoryObjects:
 
     def _create(self, key: str, write: Callable[[BinaryIO], None]) -> bool:
         path = self.root / key
-        if path.exists():
-            return False
-        try:
+        with _os_errors("write", path):
+            if path.exists():
+                return False
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary = path.parent / f"{_TEMPORARY}{secrets.token_hex(8)}"
             try:
@@ -97,31 +99,24 @@ class DirectoryObjects:
                     write(file)
                     file.flush()
                     os.fsync(file.fileno())
-                # A link fails where the name is taken; a rename would overwrite.
-                path.hardlink_to(temporary)
+                return _link(temporary, path)
             finally:
                 temporary.unlink(missing_ok=True)
-            _sync_directory(path.parent)
-        except FileExistsError:
-            return False
-        except OSError as error:
-            raise ObjectsError(f"cannot write {path}: {error.strerror}") from error
-        return True
+                _sync_directory(path.parent)
 
     def get(self, key: str) -> bytes | None:
         """The file's bytes."""
-        try:
-            return (self.root / key).read_bytes()
-        except FileNotFoundError:
-            return None
+        with _os_errors("read", self.root / key):
+            try:
+                return (self.root / key).read_bytes()
+            except FileNotFoundError:
+                return None
 
     @contextlib.contextmanager
     def open(self, key: str) -> Iterator[BinaryIO]:
         """The file, open for reading."""
-        try:
+        with _os_errors("read", self.root / key):
             file = (self.root / key).open("rb")
-        except FileNotFoundError:
-            raise ObjectsError(f"{self.root / key} does not exist") from None
         with file:
             yield file
 
@@ -133,7 +128,26 @@ class DirectoryObjects:
 
     def delete(self, key: str) -> None:
         """Remove the file."""
-        (self.root / key).unlink(missing_ok=True)
+        with _os_errors("delete", self.root / key):
+            (self.root / key).unlink(missing_ok=True)
+
+
+def _link(temporary: pathlib.Path, path: pathlib.Path) -> bool:
+    """Give a file its name; False where the name is taken. A rename would overwrite."""
+    try:
+        path.hardlink_to(temporary)
+    except FileExistsError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _os_errors(verb: str, path: pathlib.Path) -> Iterator[None]:
+    """Turn the system's errors into one line that says what was done to what."""
+    try:
+        yield
+    except OSError as error:
+        raise ObjectsError(f"cannot {verb} {path}: {error.strerror or error}") from error
 
 
 def _sync_directory(folder: pathlib.Path) -> None:
@@ -189,10 +203,14 @@ class S3Objects:
                     IfNoneMatch="*",
                 )
             except botocore.exceptions.ClientError as error:
-                if _code(error) in _EXISTS:
+                if self._is_taken(key, error):
                     return False
                 raise
         return True
+
+    def _is_taken(self, key: str, error: botocore.exceptions.ClientError) -> bool:
+        """Whether an error says that the object stands there already."""
+        return _code(error) in _EXISTS or (_code(error) in _IN_DOUBT and key in self.list(key))
 
     def put_parts(self, key: str, parts: Iterable[bytes]) -> bool:
         """Create the object by a multipart upload; at most one part is held in memory here."""
@@ -207,7 +225,7 @@ class S3Objects:
                 self.client.complete_multipart_upload(**upload, MultipartUpload={"Parts": done}, IfNoneMatch="*")
             except BaseException as error:
                 self._abort(upload, error)
-                if isinstance(error, botocore.exceptions.ClientError) and _code(error) in _EXISTS:
+                if isinstance(error, botocore.exceptions.ClientError) and self._is_taken(key, error):
                     return False
                 raise
         return True

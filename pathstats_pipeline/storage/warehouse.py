@@ -32,6 +32,8 @@ _log = logging.getLogger(__name__)
 
 _LOCK_POLL_SECONDS: Final = 0.05
 _LOCK_LOG_SECONDS: Final = 10.0
+_LOCKED: Final = "Could not set lock on file"
+"""DuckDB's words for a file that another process holds; the path may contain any others."""
 _BUILT_COLUMNS: Final = (
     Column("revision", "BIGINT", pl.Int64(), "1 the first time, +1 on each rebuild of that partition"),
     Column("computed_at", "TIMESTAMP", pl.Datetime("us"), "when the partition was built, UTC"),
@@ -143,7 +145,7 @@ def _connect(path: pathlib.Path, timeout_seconds: float, config: dict[str, Any])
         try:
             return duckdb.connect(str(path), config=config)
         except duckdb.IOException as error:
-            if "lock" not in str(error) or time.monotonic() > end:
+            if _LOCKED not in str(error) or time.monotonic() > end:
                 raise WarehouseError(f"cannot open {path}: {str(error).splitlines()[0]}") from error
             time.sleep(_LOCK_POLL_SECONDS * 10)
         except duckdb.Error as error:

@@ -1,0 +1,1 @@
+"""Comparisons with peers, each in one process run: `python -m benchmarks`. Nothing of the package imports this."""

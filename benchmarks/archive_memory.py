@@ -1,0 +1,125 @@
+"""Peak memory of archiving a day of 1 and of 4 million events, above that of the process before it began.
+
+Each day is archived to a local S3 server by a fresh process: read, publish, read back, commit. The warehouse is
+prepared by another one, so that nothing of its making counts. Linux only: the peak is the kernel's own (VmHWM), reset
+right before.
+"""
+
+import concurrent.futures
+import dataclasses
+import gc
+import itertools
+import multiprocessing
+import pathlib
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
+
+import boto3
+from botocore.config import Config
+
+from benchmarks import traffic
+from benchmarks.comparison import Scale, line
+from pathstats_pipeline.archive.day import archive_day
+from pathstats_pipeline.archive.strategy import SizeRule, Strategy
+from pathstats_pipeline.storage.local_s3 import REGION, LocalS3, local_s3
+from pathstats_pipeline.storage.objects import S3Objects
+from pathstats_pipeline.storage.warehouse import open_warehouse
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+GOAL_MB: Final = 200
+GOAL_GROWTH: Final = 1.2
+_BUCKET: Final = "archive"
+_RULES: Final = {Strategy.SINGLE_PUT: SizeRule(multipart_mb=1e9), Strategy.MULTIPART: SizeRule(multipart_mb=0)}
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """How a day's events came: in how many loads, over how many hours."""
+
+    name: str
+    loads: int
+    hours: int
+
+
+SHAPES: Final = (Shape("24_hours", 24, 24), Shape("one_load", 1, 1), Shape("2000_loads", 2_000, 24))
+
+
+@dataclasses.dataclass(frozen=True)
+class Archived:
+    """A day archived: its rows, the peak of its process above before in MiB, and the time that it took."""
+
+    rows: int
+    above_mb: float
+    seconds: float
+
+
+def compare(scale: Scale) -> Iterator[str]:
+    """The peak of every shape and strategy, then the worst against the goal, and the large day against the small."""
+    large = scale.pick(tiny=8_000, small=4_000_000, full=4_000_000)
+    with tempfile.TemporaryDirectory(prefix="pathstats-bench-") as folder, local_s3(pathlib.Path(folder, "s3")) as s3:
+        s3.ensure_bucket(_BUCKET)
+        peaks: list[tuple[float, float]] = []
+        for shape in SHAPES:
+            found = {strategy: [] for strategy in Strategy}  # type: dict[Strategy, list[Archived]]
+            for rows in (large // 4, large):
+                warehouse = pathlib.Path(folder, f"{shape.name}-{rows}.duckdb")
+                _apart(traffic.fill_warehouse, warehouse, rows, loads=shape.loads, hours=shape.hours)
+                for strategy, days in found.items():
+                    day = _apart(_archive, warehouse, s3, strategy)
+                    days.append(day)
+                    yield (
+                        f"memory {shape.name} {strategy} rows={day.rows} above={day.above_mb:.0f}MiB "
+                        f"seconds={day.seconds:.1f}"
+                    )
+                warehouse.unlink()
+            peaks += [(small.above_mb, big.above_mb) for small, big in found.values()]
+    yield line("archive_memory", max(itertools.chain(*peaks)), GOAL_MB, 1, "MiB")
+    small, big = max(peaks, key=lambda peak: peak[1] / peak[0])
+    yield line("archive_memory_growth", big, small, GOAL_GROWTH, "MiB")
+
+
+def _apart(function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    """The function's answer, from a fresh process of its own."""
+    fresh = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=fresh) as pool:
+        return pool.submit(function, *args, **kwargs).result()
+
+
+def _archive(warehouse: pathlib.Path, server: LocalS3, strategy: Strategy) -> Archived:
+    """Archive the day of a warehouse in this process."""
+    objects = S3Objects(_client(server), _BUCKET, f"{warehouse.stem}-{strategy}")
+    with open_warehouse(warehouse, lock_timeout_seconds=10) as store:
+        gc.collect()
+        pathlib.Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM, see proc(5)
+        before, started = _status_mb("VmRSS"), time.perf_counter()
+        [manifest] = archive_day(store, objects, traffic.DAY, _RULES[strategy], lambda: traffic.NOW, "bench")
+        seconds = time.perf_counter() - started
+        assert manifest.strategy is strategy
+        return Archived(manifest.rows, _status_mb("VmHWM") - before, seconds)
+
+
+def _client(server: LocalS3) -> "S3Client":
+    keys = server.credentials
+    client: S3Client = boto3.client(
+        "s3",
+        endpoint_url=server.endpoint_url,
+        region_name=REGION,
+        aws_access_key_id=keys.access_key,
+        aws_secret_access_key=keys.secret_key,
+        # A proxy of the environment must not be asked for a server on loopback.
+        config=Config(proxies={}),
+    )
+    return client
+
+
+def _status_mb(field: str) -> float:
+    """A line of this process's memory status, in MiB."""
+    [found] = [text for text in pathlib.Path("/proc/self/status").read_text().splitlines() if text.startswith(field)]
+    return int(found.split()[1]) / 1024

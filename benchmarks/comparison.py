@@ -1,0 +1,77 @@
+"""How two sides are compared: in turns, in one process run, by their medians; and the line that says so.
+
+A comparison is a function of a scale that yields its lines. Here is no workload and no number of any of them.
+"""
+
+import contextlib
+import dataclasses
+import enum
+import gc
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
+
+_Ours = TypeVar("_Ours")
+_Peer = TypeVar("_Peer")
+
+
+class Scale(enum.StrEnum):
+    """How much work: `tiny` only shows that it runs, `small` takes minutes, `full` has 4 million events."""
+
+    TINY = "tiny"
+    SMALL = "small"
+    FULL = "full"
+
+    def pick(self, *, tiny: int, small: int, full: int) -> int:
+        """The number that belongs to this scale."""
+        return {Scale.TINY: tiny, Scale.SMALL: small, Scale.FULL: full}[self]
+
+
+@dataclasses.dataclass(frozen=True)
+class Turns(Generic[_Ours, _Peer]):
+    """Median seconds of both sides, and the last answer of each."""
+
+    ours_seconds: float
+    peer_seconds: float
+    ours: _Ours
+    peer: _Peer
+
+
+def take_turns(ours: Callable[[], _Ours], peer: Callable[[], _Peer], rounds: int) -> Turns[_Ours, _Peer]:
+    """Run both sides in turns: what the machine does besides then falls on both alike."""
+    seconds: tuple[list[float], list[float]] = [], []
+    for _ in range(rounds):
+        our_answer = _timed(ours, seconds[0])
+        peer_answer = _timed(peer, seconds[1])
+    return Turns(*map(statistics.median, seconds), our_answer, peer_answer)
+
+
+def _timed(side: Callable[[], _Ours], seconds: list[float]) -> _Ours:
+    gc.collect()
+    started = time.perf_counter()
+    answer = side()
+    seconds.append(time.perf_counter() - started)
+    return answer
+
+
+def line(name: str, ours: float, peer: float, goal: float, unit: str = "s") -> str:
+    """The verdict on a comparison; `ours` and `peer` are better when smaller, `goal` is the largest good ratio."""
+    ratio = ours / peer
+    verdict = "met" if ratio <= goal else "missed"
+    return f"bench {name} ours={ours:.3f}{unit} peer={peer:.3f}{unit} ratio={ratio:.3f} goal={goal:g} {verdict}"
+
+
+@contextlib.contextmanager
+def without_proxy() -> Iterator[None]:
+    """The environment such that a server on loopback is asked itself, not a proxy."""
+    before = os.environ.get("NO_PROXY")
+    os.environ["NO_PROXY"] = "127.0.0.1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["NO_PROXY"]
+        else:
+            os.environ["NO_PROXY"] = before

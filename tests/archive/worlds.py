@@ -1,0 +1,137 @@
+"""A small world for the tests of the archive: a day's events, a real warehouse, a landing zone, and the oracle.
+
+The oracle knows every event that was ever accepted; `assert_invariants` is what the contract promises after every
+step and every crash.
+"""
+
+import collections
+import contextlib
+import dataclasses
+import datetime as dt
+import pathlib
+import random
+from collections.abc import Iterator, Sequence
+
+import polars as pl
+
+from pathstats_pipeline.archive.cleanup import CleanedDay, clean_day, plan_cleanup
+from pathstats_pipeline.archive.day import archive_day, archived_events, verified_manifests
+from pathstats_pipeline.archive.history import events_of
+from pathstats_pipeline.archive.jsonl import digest_of, to_lines
+from pathstats_pipeline.archive.manifest import Manifest
+from pathstats_pipeline.archive.strategy import SizeRule
+from pathstats_pipeline.events.load import Load
+from pathstats_pipeline.events.schema import EVENT_NAMES, EVENT_SCHEMA
+from pathstats_pipeline.events.window import Window
+from pathstats_pipeline.stats.hourly import path_statistics
+from pathstats_pipeline.storage.landing import Landing
+from pathstats_pipeline.storage.objects import ArchiveObjects, DirectoryObjects
+from pathstats_pipeline.storage.warehouse import Warehouse, open_warehouse
+
+DAY = dt.date(2026, 11, 20)
+WINDOW = Window.of_day(DAY)
+NOW = Window.of_day(dt.date(2026, 11, 25)).start
+HOT_DAYS = 3
+SMALL = SizeRule()
+PARTS = SizeRule(multipart_mb=0)
+BATCH_ROWS = 7
+"""Small, so that a load takes several transactions to delete."""
+
+
+def hour_of(number: int) -> dt.datetime:
+    """The start of an hour of the day."""
+    return WINDOW.start + dt.timedelta(hours=number)
+
+
+def events(load: Load, rows: int, seed: int = 0) -> pl.DataFrame:
+    """So many different events of a load's hour, some of their columns NULL."""
+    rng = random.Random(f"{load}{seed}")  # noqa: S311 - test data
+    return pl.DataFrame(
+        [
+            {
+                "event_id": f"{load.load_id}-{seed}-{number}",
+                "event_time": load.hour + dt.timedelta(microseconds=rng.randrange(3_600_000_000)),
+                "host": rng.choice([None, "example.org"]),
+                "method": rng.choice(["GET", "POST"]),
+                "path": rng.choice(["/", "/a/1", "/ü\u2028\x00", '"\\']),
+                "status": rng.choice([200, 404, None]),
+                "response_time_ms": rng.choice([None, rng.random() * 1000]),
+                "bytes_sent": rng.choice([None, 2**53 + 1, rng.randrange(10**6)]),
+                "client_ip": f"10.0.0.{rng.randrange(9)}",
+                "user_agent": rng.choice([None, "curl/8"]),
+            }
+            for number in range(rows)
+        ],
+        schema=EVENT_SCHEMA,
+    )
+
+
+def lines_of(frames: Sequence[pl.DataFrame]) -> collections.Counter[str]:
+    """The multiset of events, each as its JSON line."""
+    return collections.Counter(line for frame in frames for line in to_lines(frame.select(EVENT_NAMES)))
+
+
+@dataclasses.dataclass
+class World:
+    """One day in the warehouse, the landing zone and the archive, and what the oracle knows of it."""
+
+    warehouse: Warehouse
+    landing: Landing
+    objects: ArchiveObjects
+    accepted: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    published: dict[str, bytes] = dataclasses.field(default_factory=dict)
+
+    def bring(self, hour: int, load_id: str, rows: int, seed: int = 0) -> Load:
+        """A load lands and is appended."""
+        load = Load(hour_of(hour), load_id)
+        frame = events(load, rows, seed)
+        self.landing.publish(load, frame)
+        none: pl.DataFrame = pl.DataFrame()
+        self.warehouse.append_load(load, [(frame, none)], lambda part: digest_of(to_lines(part)), NOW)
+        self.accepted += lines_of([frame])
+        return load
+
+    def build_statistics(self, window: Window = WINDOW) -> pl.DataFrame:
+        """The hours' statistics are built, wherever their events are."""
+        rows = path_statistics(events_of(self.warehouse, window, EVENT_NAMES, lambda: self.objects))
+        self.warehouse.replace_hourly(window, rows, NOW)
+        return rows
+
+    def archive(self, rule: SizeRule = SMALL) -> list[Manifest]:
+        """The day is archived."""
+        return archive_day(self.warehouse, self.objects, DAY, rule, lambda: NOW, "0.0-test")
+
+    def clean(self) -> CleanedDay:
+        """The day is cleaned up."""
+        verdict = plan_cleanup(self.warehouse, self.objects, DAY, NOW.date(), HOT_DAYS)
+        return clean_day(self.warehouse, self.objects, self.landing, verdict, DAY, BATCH_ROWS)
+
+    def hot(self) -> collections.Counter[str]:
+        """Events in the warehouse."""
+        return lines_of([self.warehouse.read_events(WINDOW, EVENT_NAMES)])
+
+    def archived(self) -> collections.Counter[str]:
+        """Events in archives that were read back and verified just now."""
+        return lines_of(list(archived_events(self.objects, verified_manifests(self.objects, DAY))))
+
+    def assert_invariants(self, *, cleaned: bool = False) -> None:
+        """The contract's invariants 1 to 5, against what the oracle knows."""
+        hot, archived = self.hot(), self.archived()
+        assert hot | archived == self.accepted, "1: an event is lost or made up"
+        assert max(archived.values(), default=1) == 1, "1: an event is in two generations"
+        if cleaned:
+            assert hot + archived == self.accepted, "1: after clean-up, an event is in exactly one of them"
+        assert self.accepted - hot <= archived, "2: a row is gone that no verified manifest covers"
+        found = {key: self.objects.get(key) or b"" for key in self.objects.list("")}
+        assert self.published.items() <= found.items(), "3: a published object or manifest changed"
+        self.published = found
+        everything = events_of(self.warehouse, WINDOW, EVENT_NAMES, lambda: self.objects)
+        assert lines_of([everything]) == self.accepted, "5: statistics would be built from other events"
+
+
+@contextlib.contextmanager
+def world(directory: pathlib.Path, objects: ArchiveObjects) -> Iterator[World]:
+    """A world in a directory: empty, or what an earlier process left there."""
+    landing = Landing(DirectoryObjects(directory / "landing"))
+    with open_warehouse(directory / "warehouse.duckdb", lock_timeout_seconds=5) as warehouse:
+        yield World(warehouse, landing, objects)

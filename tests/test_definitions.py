@@ -1,0 +1,124 @@
+"""The code location as Dagster sees it: what it is called, what hangs on what, and that it loads without secrets."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import dagster as dg
+import pytest
+
+from pathstats_pipeline.definitions import defs
+
+KEYS = {"raw_events", "path_stats_hourly", "path_stats_daily", "events_archive", "archive_metadata", "events_cleanup"}
+UPSTREAM = {
+    "raw_events": set(),
+    "path_stats_hourly": {"raw_events"},
+    "path_stats_daily": {"path_stats_hourly"},
+    "events_archive": {"raw_events"},
+    "archive_metadata": {"events_archive"},
+    "events_cleanup": {"events_archive"},
+}
+
+
+def test_asset_keys_are_those_of_the_contract() -> None:
+    """Outsiders query and launch assets by these keys."""
+    assert {key.to_user_string() for key in defs.resolve_all_asset_keys()} == KEYS
+
+
+@pytest.mark.parametrize("key", sorted(KEYS))
+def test_assets_hang_together_as_in_the_contract(key: str) -> None:
+    """An edge more would make Dagster wait for, or rebuild, what it need not."""
+    graph = defs.resolve_asset_graph()
+
+    assert {parent.to_user_string() for parent in graph.get(dg.AssetKey(key)).parent_keys} == UPSTREAM[key]
+
+
+@pytest.mark.parametrize("key", sorted(KEYS))
+def test_every_asset_is_described_owned_and_holds_the_pool(key: str) -> None:
+    """An operator reads the description; without the pool two steps would meet at the DuckDB file."""
+    node = defs.resolve_asset_graph().get(dg.AssetKey(key))
+
+    assert "**Second run**" in (node.description or "")
+    assert "**Fails**" in (node.description or "")
+    assert node.owners == ["team:pathstats"]
+    assert node.kinds
+    assert node.group_name in {"events", "statistics", "archive"}
+    assert node.pools == {"duckdb"}
+
+
+def test_the_archive_is_gated_by_a_blocking_check_for_each_day() -> None:
+    """The check stops a run before anything downstream of the archive."""
+    [check] = defs.resolve_asset_graph().asset_check_keys
+    spec = defs.resolve_asset_graph().get_check_spec(check)
+
+    assert (check.asset_key.to_user_string(), check.name) == ("events_archive", "archive_verified")
+    assert spec.blocking
+
+
+def test_hours_go_in_ranges_and_archived_days_one_by_one() -> None:
+    """A range of days would lose the blocking check's verdict for each day."""
+    graph = defs.resolve_asset_graph()
+    policies = {key: graph.get(dg.AssetKey(key)).backfill_policy for key in KEYS}
+
+    assert policies["raw_events"] == policies["path_stats_hourly"]
+    assert {key: policy and policy.max_partitions_per_run for key, policy in policies.items()} == {
+        "raw_events": 24,
+        "path_stats_hourly": 24,
+        "path_stats_daily": 31,
+        "events_archive": None,
+        "archive_metadata": None,
+        "events_cleanup": None,
+    }
+
+
+def test_jobs_are_pinned() -> None:
+    """A renamed job loses its history in the UI."""
+    assert {job.name for job in defs.jobs or []} == {"hourly", "daily", "archive"}
+
+
+def _load_in_a_fresh_interpreter(tmp_path: pathlib.Path, **environment: str) -> "subprocess.CompletedProcess[str]":
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PATHSTATS_"))}
+    code = "from pathstats_pipeline.definitions import defs; import dagster; dagster.Definitions.validate_loadable(defs)"
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**clean, "HOME": str(tmp_path), **environment},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def test_definitions_load_in_a_fresh_interpreter_without_secrets_or_warnings(tmp_path: pathlib.Path) -> None:
+    """Loading needs no server, no credentials and no state, and leaves none behind."""
+    loaded = _load_in_a_fresh_interpreter(tmp_path)
+
+    assert (loaded.returncode, loaded.stderr) == (0, "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_setting_is_refused_when_the_location_loads(tmp_path: pathlib.Path) -> None:
+    """The last line names the variable, the value and what is wrong with it."""
+    loaded = _load_in_a_fresh_interpreter(tmp_path, PATHSTATS_HOT_DAYS="three")
+
+    assert loaded.returncode == 1
+    assert "PATHSTATS_HOT_DAYS='three'" in loaded.stderr.splitlines()[-1]
+
+
+def test_the_instance_configuration_is_valid_and_limits_the_pool() -> None:
+    """Dagster refuses unknown keys; the pool's limit of one is what keeps steps apart."""
+    project = pathlib.Path(__file__).parents[1]
+    with dg.instance_for_test(overrides=_yaml(project / "dagster.yaml")) as instance:
+        concurrency = instance.get_concurrency_config()
+
+        assert concurrency.pool_config.default_pool_limit == 1
+        assert instance.run_monitoring_enabled
+
+
+def _yaml(path: pathlib.Path) -> dict[str, object]:
+    import yaml  # noqa: PLC0415 - only this test reads YAML
+
+    loaded: dict[str, object] = yaml.safe_load(path.read_text())
+    return loaded
