@@ -6,12 +6,14 @@ variables and files give them. Nothing else in the package reads the environment
 
 import datetime as dt
 import pathlib
+import re
 from typing import Annotated, Final
 
 import pydantic
 import pydantic_settings
 
 DEFAULT_BUCKET: Final = "pathstats"
+_BUCKET: Final = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
 
 
 class SettingsError(ValueError):
@@ -21,24 +23,24 @@ class SettingsError(ValueError):
 class Settings(pydantic_settings.BaseSettings):
     """All settings; read once, at start, by `load_settings`."""
 
-    model_config = pydantic_settings.SettingsConfigDict(env_prefix="PATHSTATS_", frozen=True)
+    model_config = pydantic_settings.SettingsConfigDict(env_prefix="PATHSTATS_", frozen=True, allow_inf_nan=False)
 
     home: Annotated[
         pathlib.Path, pydantic.Field(description="local state: warehouse, landing zone, local S3, locks")
     ] = pathlib.Path(".pathstats")
     warehouse: Annotated[pathlib.Path | None, pydantic.Field(description="the DuckDB file")] = None
     landing: Annotated[str | None, pydantic.Field(min_length=1, description="a directory or s3://bucket/prefix")] = None
-    s3_bucket: Annotated[str | None, pydantic.Field(min_length=3, max_length=63)] = None
+    s3_bucket: Annotated[str | None, pydantic.Field(pattern=rf"^{_BUCKET}$")] = None
     s3_prefix: Annotated[str, pydantic.Field(description="key prefix of the archive, without slashes at its ends")] = (
         "archive"
     )
-    s3_endpoint_url: Annotated[str | None, pydantic.Field(pattern=r"^https?://[^/]+/?$")] = None
+    s3_endpoint_url: Annotated[str | None, pydantic.Field(pattern=r"^https?://[^/\s]+/?$")] = None
     start_date: Annotated[dt.date, pydantic.Field(description="the first partition, UTC")] = dt.date(2012, 1, 1)
     hot_days: Annotated[int, pydantic.Field(ge=0, le=3660, description="days that clean-up leaves alone")] = 3
     path_rules: Annotated[pydantic.FilePath | None, pydantic.Field(description="TOML file of path rules")] = None
     max_templates: Annotated[int, pydantic.Field(ge=1, description="templates an hour; the rest is __other__")] = 10_000
-    sqs_queue_url: str | None = None
-    sqs_endpoint_url: str | None = None
+    sqs_queue_url: Annotated[str | None, pydantic.Field(pattern=r"^https?://[^/\s]+/\S+$")] = None
+    sqs_endpoint_url: Annotated[str | None, pydantic.Field(pattern=r"^https?://[^/\s]+/?$")] = None
     archive_row_bytes: Annotated[float, pydantic.Field(gt=0, description="JSONL bytes a row, for the estimate")] = 150.0
     archive_gzip_ratio: Annotated[float, pydantic.Field(gt=0, le=1.5, description="gzip's share, for the estimate")] = (
         0.25
@@ -50,6 +52,21 @@ class Settings(pydantic_settings.BaseSettings):
     lock_timeout_seconds: Annotated[
         float, pydantic.Field(gt=0, description="how long a run waits for the warehouse before it gives up")
     ] = 3_600.0
+
+    @pydantic.field_validator("*", mode="before")
+    @classmethod
+    def _is_not_blank(cls, value: object, info: pydantic.ValidationInfo) -> object:
+        # An empty prefix means the bucket's root; any other blank value is a variable that someone forgot to fill.
+        if isinstance(value, str) and not value.strip() and (value or info.field_name != "s3_prefix"):
+            raise ValueError("is blank")
+        return value
+
+    @pydantic.field_validator("landing")
+    @classmethod
+    def _landing_names_a_bucket(cls, value: str | None) -> str | None:
+        if value and value.startswith("s3://") and not re.match(rf"s3://{_BUCKET}(/|$)", value):
+            raise ValueError("names no bucket: write s3://bucket/prefix")
+        return value
 
     @pydantic.field_validator("s3_prefix")
     @classmethod

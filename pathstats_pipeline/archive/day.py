@@ -157,8 +157,10 @@ def verified_manifests(objects: Objects, date: dt.date, warehouse: Warehouse | N
 
 
 def archived_events(objects: Objects, manifests: Iterable[Manifest]) -> Iterator[pl.DataFrame]:
-    """The events of these generations, in batches; raises VerificationError, at its end, for an object that isn't
-    what its manifest says."""
+    """The events of these generations, in batches.
+
+    Raises VerificationError, once it is read to its end, for an object that isn't what its manifest says.
+    """
     for manifest in manifests:
         with objects.open(manifest.key) as stream:
             yield from verify.read_events(stream, manifest)

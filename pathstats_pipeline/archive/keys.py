@@ -9,7 +9,7 @@ from typing import Final
 
 from pathstats_pipeline.archive.jsonl import Digest
 
-_MANIFEST: Final = re.compile(r"metadata/dt=(?P<date>\d{4}-\d{2}-\d{2})/g(?P<generation>\d{4,})\.json$")
+_MANIFEST: Final = re.compile(r"metadata/dt=(?P<date>\d{4}-\d{2}-\d{2})/g(?P<generation>\d{4,})\.json")
 
 
 def object_key(date: dt.date, generation: int, digest: Digest) -> str:
@@ -29,4 +29,4 @@ def manifest_folder(date: dt.date) -> str:
 
 def is_manifest_key(key: str) -> bool:
     """Whether a key below the archive's prefix names a manifest."""
-    return _MANIFEST.search(key) is not None
+    return _MANIFEST.fullmatch(key) is not None

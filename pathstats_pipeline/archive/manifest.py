@@ -6,6 +6,7 @@ Its keys are a promise to outsiders (contract, section 3). Adding a key is fine;
 import dataclasses
 import datetime as dt
 import json
+from collections.abc import Mapping
 from typing import Any, Final, Self
 
 from pathstats_pipeline.archive.jsonl import Digest
@@ -83,25 +84,45 @@ class Manifest:
             date = dt.date.fromisoformat(document["date"])
             return cls(
                 date=date,
-                generation=document["generation"],
-                key=document["key"],
+                generation=_integer(document, "generation"),
+                key=_text(document, "key"),
                 strategy=Strategy(document["strategy"]),
-                size_bytes=document["bytes"],
-                raw_bytes=document["raw_bytes"],
-                sha256=document["sha256"],
-                digest=Digest.parse(document["rows"], document["digest"]),
+                size_bytes=_integer(document, "bytes"),
+                raw_bytes=_integer(document, "raw_bytes"),
+                sha256=_text(document, "sha256"),
+                digest=Digest.parse(_integer(document, "rows"), _text(document, "digest")),
                 first_event_time=from_rfc3339(document["first_event_time"]),
                 last_event_time=from_rfc3339(document["last_event_time"]),
-                loads=tuple(
-                    Load(dt.datetime.combine(date, dt.time(int(hour))), load_id)
-                    for hour, ids in document["loads_by_hour"].items()
-                    for load_id in ids
-                ),
+                loads=_loads(date, document["loads_by_hour"]),
                 archived_at=from_rfc3339(document["archived_at"]),
                 verified_at=from_rfc3339(document["verified_at"]),
-                software_version=document["software_version"],
+                software_version=_text(document, "software_version"),
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             if isinstance(error, ManifestError):
                 raise
             raise ManifestError(f"not a manifest: {type(error).__name__} at {error}") from None
+
+
+def _integer(document: Mapping[str, Any], name: str) -> int:
+    value = document[name]
+    if type(value) is not int or value < 0:
+        raise ManifestError(f"not a manifest: {name} is {value!r}")
+    return value
+
+
+def _text(document: Mapping[str, Any], name: str) -> str:
+    value = document[name]
+    if not isinstance(value, str):
+        raise ManifestError(f"not a manifest: {name} is {value!r}")
+    return value
+
+
+def _loads(date: dt.date, ids_by_hour: Any) -> tuple[Load, ...]:
+    found = []
+    for name, ids in ids_by_hour.items():
+        hour = dt.datetime.combine(date, dt.time(int(name)))
+        if not isinstance(ids, list):
+            raise ManifestError(f"not a manifest: the loads of hour {name} are {ids!r}")
+        found += [Load(hour, _text({"load id": load_id}, "load id")) for load_id in ids]
+    return tuple(found)

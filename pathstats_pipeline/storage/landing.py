@@ -23,8 +23,8 @@ from pathstats_pipeline.events.load import Load
 from pathstats_pipeline.storage.objects import DirectoryObjects, Objects
 
 _LOAD: Final = re.compile(
-    r"^(?P<rejected>_rejected/)?dt=(?P<date>\d{4}-\d{2}-\d{2})/hour=(?P<hour>[01]\d|2[0-3])/"
-    r"(?P<id>[^/]+?)(?P<form>\.parquet|\.jsonl\.gz|\.jsonl)$"
+    r"(?P<rejected>_rejected/)?dt=(?P<date>\d{4}-\d{2}-\d{2})/hour=(?P<hour>[01]\d|2[0-3])/"
+    r"(?P<id>[^/]+?)(?P<form>\.parquet|\.jsonl\.gz|\.jsonl)"
 )
 
 
@@ -102,7 +102,7 @@ class Landing:
 
 
 def _parse(key: str) -> LandedFile | None:
-    match = _LOAD.match(key)
+    match = _LOAD.fullmatch(key)
     if match is None:
         return None
     hour = dt.datetime.combine(dt.date.fromisoformat(match["date"]), dt.time(int(match["hour"])))

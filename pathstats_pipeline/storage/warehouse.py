@@ -327,7 +327,7 @@ class Warehouse:
                         "WHERE hour = ? AND load_id = ? AND NOT rejected_load",
                         (count, load.hour, load.load_id),
                     )
-            deleted += count
+            deleted += int(count)
             if count < batch_rows:
                 return deleted
 

@@ -18,8 +18,10 @@ from pathstats_pipeline.archive.cleanup import CleanedDay, clean_day, plan_clean
 from pathstats_pipeline.archive.day import archive_day, archived_events, verified_manifests
 from pathstats_pipeline.archive.history import events_of
 from pathstats_pipeline.archive.jsonl import digest_of, to_lines
+from pathstats_pipeline.archive.keys import object_key
 from pathstats_pipeline.archive.manifest import Manifest
-from pathstats_pipeline.archive.strategy import SizeRule
+from pathstats_pipeline.archive.strategy import SizeRule, Strategy
+from pathstats_pipeline.archive.verify import ObjectFacts
 from pathstats_pipeline.events.load import Load
 from pathstats_pipeline.events.schema import EVENT_NAMES, EVENT_SCHEMA
 from pathstats_pipeline.events.window import Window
@@ -63,6 +65,26 @@ def events(load: Load, rows: int, seed: int = 0) -> pl.DataFrame:
             for number in range(rows)
         ],
         schema=EVENT_SCHEMA,
+    )
+
+
+def manifest_of(facts: ObjectFacts, *loads: Load, generation: int = 1, date: dt.date = DAY) -> Manifest:
+    """The manifest that an object with these facts would have."""
+    return Manifest(
+        date=date,
+        generation=generation,
+        key=object_key(date, generation, facts.digest),
+        strategy=Strategy.SINGLE_PUT,
+        size_bytes=facts.size_bytes,
+        raw_bytes=facts.raw_bytes,
+        sha256=facts.sha256,
+        digest=facts.digest,
+        first_event_time=hour_of(5),
+        last_event_time=hour_of(6),
+        loads=loads,
+        archived_at=NOW,
+        verified_at=NOW,
+        software_version="0.0-test",
     )
 
 

@@ -1,0 +1,55 @@
+"""A backfill as an operator launches it: over the real daemon, run workers in parallel, one DuckDB file."""
+
+import collections
+import datetime as dt
+import pathlib
+
+import duckdb
+from commands import Shell
+from dagster_server import serving, wait_for
+
+from pathstats_pipeline.sample import write_sample
+
+DAYS = 3
+EVENTS_PER_DAY = 9_000
+END = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
+
+
+def test_a_backfill_of_hours_and_days_runs_in_parallel_without_a_lock_error(tmp_path: pathlib.Path) -> None:
+    """72 hours and 3 days are materialised, no run fails, no run meets the file's lock, and nothing is lost."""
+    shell = Shell(tmp_path / "home", (("PATHSTATS_START_DATE", "2026-02-01"),))
+    files = write_sample(tmp_path / "logs", end=END, days=DAYS, events_per_day=EVENTS_PER_DAY)
+    shell.ok("ingest", *files)
+    days = [(END - dt.timedelta(days=ago)).date() for ago in range(DAYS, 0, -1)]
+    hours = [f"{day}-{hour:02d}:00" for day in days for hour in range(24)]
+
+    with serving(shell, tmp_path / "dev.log") as server:
+        # Two backfills of the same hours at once, on top of each other: the second must find nothing to add.
+        backfills = [server.launch_backfill(["raw_events", "path_stats_hourly"], hours) for _ in range(2)]
+        for backfill in backfills:
+            wait_for("the hours", lambda backfill=backfill: server.backfill_status(backfill) in _ENDED, 240)  # type: ignore[misc]
+        day_keys = [str(day) for day in days]
+        daily = ["path_stats_daily", "events_archive", "archive_metadata", "events_cleanup"]
+        backfill = server.launch_backfill(daily, day_keys)
+        wait_for("the days", lambda: server.backfill_status(backfill) in _ENDED, 240)
+
+        assert {server.backfill_status(each) for each in [*backfills, backfill]} == {"COMPLETED_SUCCESS"}
+        assert set(collections.Counter(run["status"] for run in server.runs())) == {"SUCCESS"}
+        assert {asset: server.materialized(asset) for asset in ["raw_events", "path_stats_hourly", *daily]} == {
+            "raw_events": 72,
+            "path_stats_hourly": 72,
+            **dict.fromkeys(daily, 3),
+        }
+
+    assert "Could not set lock" not in (tmp_path / "dev.log").read_text()
+    with duckdb.connect(str(shell.warehouse), read_only=True) as connection:
+        [(requests,)] = connection.execute("SELECT sum(requests) FROM pathstats.path_stats_hourly").fetchall()
+        [(daily_requests,)] = connection.execute("SELECT sum(requests) FROM pathstats.path_stats_daily").fetchall()
+        [(archived,)] = connection.execute("SELECT sum(rows) FROM pathstats.archives").fetchall()
+        [(rejected,)] = connection.execute("SELECT count(*) FROM pathstats.rejected_events").fetchall()
+        [(left,)] = connection.execute("SELECT count(*) FROM pathstats.traffic_events").fetchall()
+    assert requests == daily_requests == archived == DAYS * EVENTS_PER_DAY - rejected
+    assert left == 0
+
+
+_ENDED = {"COMPLETED_SUCCESS", "COMPLETED_FAILED", "COMPLETED", "FAILED", "CANCELED"}
