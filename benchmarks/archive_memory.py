@@ -13,7 +13,7 @@ import multiprocessing
 import pathlib
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
 import boto3
@@ -67,7 +67,7 @@ def compare(scale: Scale) -> Iterator[str]:
         s3.ensure_bucket(_BUCKET)
         peaks: list[tuple[float, float]] = []
         for shape in SHAPES:
-            found = {strategy: [] for strategy in Strategy}  # type: dict[Strategy, list[Archived]]
+            found: dict[Strategy, list[Archived]] = {strategy: [] for strategy in Strategy}
             for rows in (large // 4, large):
                 warehouse = pathlib.Path(folder, f"{shape.name}-{rows}.duckdb")
                 _apart(traffic.fill_warehouse, warehouse, rows, loads=shape.loads, hours=shape.hours)

@@ -1,4 +1,4 @@
-"""A day from the warehouse to gzip JSON lines, checked against its ledger, beside DuckDB's own COPY of the same rows."""
+"""A day from the warehouse to gzip JSON lines, checked against its ledger, beside DuckDB's COPY of the same rows."""
 
 import gzip
 import pathlib
@@ -74,6 +74,6 @@ def _peer(connection: duckdb.DuckDBPyConnection, copy: pathlib.Path) -> None:
 def _content(path: pathlib.Path) -> pl.DataFrame:
     """The events of gzip JSON lines, whichever way their times are written."""
     with gzip.open(path) as file:
-        events = pl.read_ndjson(file.read(), schema={**EVENT_SCHEMA, "event_time": pl.String()})
+        events = pl.read_ndjson(file.read(), schema={**EVENT_SCHEMA, "event_time": pl.String(), "status": pl.Int64()})
     time = pl.col("event_time").str.replace("T", " ").str.strip_suffix("Z")
     return events.with_columns(time.str.to_datetime("%Y-%m-%d %H:%M:%S%.f", time_unit="us")).sort("event_id")

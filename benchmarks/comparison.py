@@ -45,7 +45,7 @@ def take_turns(ours: Callable[[], _Ours], peer: Callable[[], _Peer], rounds: int
     for _ in range(rounds):
         our_answer = _timed(ours, seconds[0])
         peer_answer = _timed(peer, seconds[1])
-    return Turns(*map(statistics.median, seconds), our_answer, peer_answer)
+    return Turns(statistics.median(seconds[0]), statistics.median(seconds[1]), our_answer, peer_answer)
 
 
 def _timed(side: Callable[[], _Ours], seconds: list[float]) -> _Ours:

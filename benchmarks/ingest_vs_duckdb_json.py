@@ -41,7 +41,8 @@ def _compare(name: str, rows: int, folder: pathlib.Path, rounds: int) -> str:
     source, landing = folder / "events.jsonl", folder / "landing"
     _write(source, rows, name)
     ours = functools.partial(_ours, source, landing, "canonical" if name == "canonical" else "jsonl")
-    with duckdb.connect(str(folder / "peer.duckdb"), config={"enable_progress_bar": "false"}) as connection:
+    with duckdb.connect(str(folder / "peer.duckdb")) as connection:
+        connection.execute("SET enable_progress_bar = false")
         turns = take_turns(ours, lambda: _peer(connection, source), rounds)
         _assert_same(landing, connection, rows, name)
     return line(f"ingest_vs_duckdb_json_{name}", turns.ours_seconds, turns.peer_seconds, GOAL)

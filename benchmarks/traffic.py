@@ -19,8 +19,8 @@ from pathstats_pipeline.events.window import Window
 from pathstats_pipeline.storage.warehouse import open_warehouse
 
 DAY: Final = dt.date(2026, 1, 15)
-HOUR: Final = dt.datetime(2026, 1, 15, 12)
-NOW: Final = dt.datetime(2026, 1, 20)
+HOUR: Final = dt.datetime.combine(DAY, dt.time(12))
+NOW: Final = dt.datetime.combine(DAY, dt.time()) + dt.timedelta(days=5)
 BATCH_ROWS: Final = 250_000
 N_PATHS: Final = 5_000
 N_ADDRESSES: Final = 200_000

@@ -21,7 +21,7 @@ from pathstats_pipeline.archive.day import manifests_of, verify_generation
 from pathstats_pipeline.archive.restore import restore_day
 from pathstats_pipeline.events.window import Window, naive_utc
 from pathstats_pipeline.intake.choice import FORMAT_NAMES, format_chooser
-from pathstats_pipeline.intake.ingest import Intake, ingest_file
+from pathstats_pipeline.intake.ingest import Intake, first_hour, ingest_file
 from pathstats_pipeline.settings import Settings, load_settings
 from pathstats_pipeline.storage.connect import archive_objects, landing_zone, local_s3_of, s3_client
 from pathstats_pipeline.storage.local_s3 import local_s3
@@ -101,12 +101,11 @@ def ingest(files: tuple[pathlib.Path, ...], format_name: str, map_file: pathlib.
     adds nothing; one that has grown adds what is new.
     """
     settings = load_settings()
-    first_hour = dt.datetime.combine(settings.start_date, dt.time())
     chooser = format_chooser(format_name, map_file)
     uses_s3 = settings.landing_uri.startswith("s3://")
     with _s3(settings) if uses_s3 else contextlib.nullcontext():
         landing = landing_zone(settings.landing_uri, lambda: s3_client(settings))
-        intake = Intake(landing, first_hour, now(), chooser)
+        intake = Intake(landing, first_hour(settings), now(), chooser)
         # Two commands that meet the same file at once must agree on its identity.
         lock = (settings.home / "ingest.lock").absolute()
         with exclusive(lock, timeout_seconds=settings.lock_timeout_seconds, what=str(lock)):
@@ -124,7 +123,9 @@ def build(start: dt.datetime, end: dt.datetime) -> None:
     from pathstats_pipeline.defs import launch
 
     launch.prepare_home(settings.home)
-    window = launch.clamp(window, now())
+    asked, window = window, launch.clamp(window, now())
+    if window != asked:
+        report.note(f"there are partitions from {window.start:%Y-%m-%dT%H:%M} to {window.end:%Y-%m-%dT%H:%M} of these")
     days = [day for day in launch.whole_days(window) if Window.of_day(day).end <= now()]
     with _s3(settings):
         for span in report.progress(launch.build_hours(window), "building hours", unit="week"):

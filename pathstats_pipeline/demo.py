@@ -14,10 +14,9 @@ import polars as pl
 from pathstats_pipeline import report
 from pathstats_pipeline.archive.cleanup import plan_cleanup
 from pathstats_pipeline.archive.day import manifests_of
-from pathstats_pipeline.defs import launch
 from pathstats_pipeline.events.window import DAY, Window
 from pathstats_pipeline.intake.choice import format_chooser
-from pathstats_pipeline.intake.ingest import Intake, ingest_file
+from pathstats_pipeline.intake.ingest import Intake, first_hour, ingest_file
 from pathstats_pipeline.sample import write_sample
 from pathstats_pipeline.settings import Settings
 from pathstats_pipeline.storage.connect import archive_objects, landing_zone, s3_client
@@ -29,10 +28,13 @@ TOP_PATHS = 15
 
 def run(settings: Settings, logs: Sequence[pathlib.Path], now: dt.datetime) -> None:
     """Ingest, build, archive, verify, record and clean up; print what came of it. S3 must be up."""
-    launch.prepare_home(settings.home)
     files = list(_files(logs)) if logs else _sample(settings, now)
     hours = _ingest(settings, files, now)
-    spans = list(_spans(hours, now))
+    # Only now: the first partition is fixed by what has landed when the definitions are imported.
+    from pathstats_pipeline.defs import launch
+
+    launch.prepare_home(settings.home)
+    spans = [launch.clamp(span, now) for span in _spans(hours)]
     for span in spans:
         report.note(f"building {span.start:%Y-%m-%d %H:%M} to {span.end:%Y-%m-%d %H:%M}")
         for _ in launch.build_hours(span):
@@ -65,25 +67,25 @@ def _sample(settings: Settings, now: dt.datetime) -> list[pathlib.Path]:
 
 def _ingest(settings: Settings, files: Sequence[pathlib.Path], now: dt.datetime) -> set[dt.datetime]:
     landing = landing_zone(settings.landing_uri, lambda: s3_client(settings))
-    first_hour = dt.datetime.combine(settings.start_date, dt.time())
-    intake = Intake(landing, first_hour, now, format_chooser("auto", None))
+    intake = Intake(landing, first_hour(settings), now, format_chooser("auto", None))
     reports = [ingest_file(file, intake) for file in report.progress(files, "ingesting")]
     report.ingested(reports)
     return {hour for each in reports for hour in each.hours}
 
 
-def _spans(hours: set[dt.datetime], now: dt.datetime) -> Iterator[Window]:
-    """The days that have events as windows of consecutive days; the current one up to the current hour."""
+def _spans(hours: set[dt.datetime]) -> Iterator[Window]:
+    """The days that have events, as windows of consecutive days."""
     days = sorted({hour.date() for hour in hours})
     start = 0
     for position, day in enumerate(days):
         if position + 1 == len(days) or days[position + 1] - day > DAY:
-            whole = Window(Window.of_day(days[start]).start, Window.of_day(day).end)
-            yield launch.clamp(whole, now)
+            yield Window(Window.of_day(days[start]).start, Window.of_day(day).end)
             start = position + 1
 
 
 def _archive(settings: Settings, days: Sequence[dt.date], now: dt.datetime) -> None:
+    from pathstats_pipeline.defs import launch
+
     objects = archive_objects(settings)
     for day in days:
         launch.archive_day(day)

@@ -19,7 +19,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-import zstandard
+import pyarrow as pa
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -543,7 +543,7 @@ def _write_rotated(path: Path, age: int, *, oldest: int, lines: list[bytes]) -> 
         suffix = "zst" if age == oldest and oldest > 1 else "gz"
         path = path.with_name(f"{path.name}.{age}.{suffix}")
         # No time of compression in the header: the same sample is the same bytes.
-        data = zstandard.compress(data, 3) if suffix == "zst" else gzip.compress(data, 6, mtime=0)
+        data = pa.compress(data, codec="zstd", asbytes=True) if suffix == "zst" else gzip.compress(data, 6, mtime=0)
     path.write_bytes(data)
     return path
 

@@ -35,7 +35,10 @@ class Settings(pydantic_settings.BaseSettings):
         "archive"
     )
     s3_endpoint_url: Annotated[str | None, pydantic.Field(pattern=r"^https?://[^/\s]+/?$")] = None
-    start_date: Annotated[dt.date, pydantic.Field(description="the first partition, UTC")] = dt.date(2012, 1, 1)
+    start_date: Annotated[
+        dt.date | None,
+        pydantic.Field(description="the first partition, UTC; unset: the first day that ever landed, locally"),
+    ] = None
     hot_days: Annotated[int, pydantic.Field(ge=0, le=3660, description="days that clean-up leaves alone")] = 3
     path_rules: Annotated[pydantic.FilePath | None, pydantic.Field(description="TOML file of path rules")] = None
     max_templates: Annotated[int, pydantic.Field(ge=1, description="templates an hour; the rest is __other__")] = 10_000
@@ -114,6 +117,6 @@ def load_settings() -> Settings:
             for problem in error.errors()
         )
         raise SettingsError(problems.replace("\n", " ")) from None
-    if settings.start_date > dt.datetime.now(dt.UTC).date():
+    if settings.start_date and settings.start_date > dt.datetime.now(dt.UTC).date():
         raise SettingsError(f"PATHSTATS_START_DATE={settings.start_date}: lies in the future")
     return settings

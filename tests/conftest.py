@@ -7,6 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
+# Partition sets are fixed when the code location is imported, which is before any fixture can say from when on.
+os.environ["PATHSTATS_START_DATE"] = "2012-01-01"
+
 from pathstats_pipeline.storage.local_s3 import REGION, LocalS3, local_s3
 from pathstats_pipeline.storage.objects import S3Objects
 

@@ -22,7 +22,11 @@ def test_there_is_a_working_default_for_everything() -> None:
     ("name", "value"),
     [
         *((name, value) for name in ("S3_BUCKET",) for value in ("", "   ", "ab", "Upper", "a/b", "a b", "x" * 64)),
-        *((name, value) for name in ("S3_ENDPOINT_URL", "SQS_ENDPOINT_URL") for value in ("", "x", "ftp://x", "http://x/y")),
+        *(
+            (name, value)
+            for name in ("S3_ENDPOINT_URL", "SQS_ENDPOINT_URL")
+            for value in ("", "x", "ftp://x", "http://x/y")
+        ),
         ("S3_ENDPOINT_URL", "http://x y"),
         *(("SQS_QUEUE_URL", value) for value in ("", "queue", "http://x")),
         *(("LANDING", value) for value in ("", " ", "s3://", "s3:///x", "s3://B/x")),
@@ -77,7 +81,12 @@ def test_every_wrong_value_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> 
         ("S3_ENDPOINT_URL", "http://127.0.0.1:9000", "uses_local_s3", False),
         ("LANDING", "s3://bucket/land/", "landing_uri", "s3://bucket/land"),
         ("LANDING", "s3://bucket", "landing_uri", "s3://bucket"),
-        ("SQS_QUEUE_URL", "https://sqs.eu-west-1.amazonaws.com/1/q", "sqs_queue_url", "https://sqs.eu-west-1.amazonaws.com/1/q"),
+        (
+            "SQS_QUEUE_URL",
+            "https://sqs.eu-west-1.amazonaws.com/1/q",
+            "sqs_queue_url",
+            "https://sqs.eu-west-1.amazonaws.com/1/q",
+        ),
         ("HOT_DAYS", "0", "hot_days", 0),
     ],
 )

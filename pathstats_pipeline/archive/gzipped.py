@@ -34,14 +34,26 @@ def compress(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 def in_parts(pieces: Iterable[bytes], part_bytes: int) -> Iterator[bytes]:
     """The same bytes in parts of exactly `part_bytes`, the last one at most that, and never an empty one."""
-    pending = bytearray()
+    pending: list[memoryview] = []
+    held = 0
     for piece in pieces:
-        pending += piece
-        while len(pending) >= part_bytes:
-            yield bytes(pending[:part_bytes])
-            del pending[:part_bytes]
-    if pending:
-        yield bytes(pending)
+        rest = memoryview(piece)
+        while held + len(rest) >= part_bytes:
+            cut = part_bytes - held
+            pending.append(rest[:cut])
+            rest, held = rest[cut:], 0
+            yield _taken(pending)
+        pending.append(rest)
+        held += len(rest)
+    if held:
+        yield _taken(pending)
+
+
+def _taken(pieces: list[memoryview]) -> bytes:
+    """The pieces as one, and the list emptied: nothing but the part itself is held while it is sent."""
+    part = b"".join(pieces)
+    pieces.clear()
+    return part
 
 
 class GzipMember(io.RawIOBase):

@@ -54,11 +54,11 @@ def prepare_home(home: pathlib.Path) -> pathlib.Path:
 def clamp(window: Window, now: dt.datetime) -> Window:
     """The part of a window that has hourly partitions; raises ValueError when it has none."""
     first, end = HOURLY.start.replace(tzinfo=None), now.replace(minute=0, second=0, microsecond=0) + HOUR
-    if window.start < first:
-        raise ValueError(f"{window.start:%Y-%m-%dT%H:%M} lies before the first partition: set PATHSTATS_START_DATE")
+    if window.end <= first:
+        raise ValueError(f"{window.end:%Y-%m-%dT%H:%M} lies before the first partition, {first}: PATHSTATS_START_DATE")
     if window.start >= end:
         raise ValueError(f"{window.start:%Y-%m-%dT%H:%M} lies in the future")
-    return Window(window.start, min(window.end, end))
+    return Window(max(window.start, first), min(window.end, end))
 
 
 def build_hours(window: Window) -> Iterator[Window]:

@@ -1,15 +1,31 @@
 """The two partition sets, hours and days in UTC, and the window of time that a run covers.
 
-UTC only: local hours repeat and go missing. The first partition is `PATHSTATS_START_DATE`, read once when the code
-location loads, because Dagster fixes partition sets at definition time. Nothing else is read from a setting here.
+UTC only: local hours repeat and go missing. The first partition is `PATHSTATS_START_DATE` or, where that isn't set, the
+first day that ever landed in a local landing zone. Both are read once, when the code location loads, because Dagster
+fixes partition sets at definition time; "Reload definitions" reads them again. No other setting is read here.
 """
+
+import datetime as dt
+import pathlib
 
 import dagster as dg
 
 from pathstats_pipeline.events.window import Window, naive_utc
-from pathstats_pipeline.settings import load_settings
+from pathstats_pipeline.settings import Settings, load_settings
+from pathstats_pipeline.storage.landing import first_day
 
-_START = load_settings().start_date.isoformat()
+EMPTY_START = dt.timedelta(days=30)
+
+
+def first_partition(settings: Settings, today: dt.date) -> dt.date:
+    """The first day with partitions; 30 days ago where nothing says otherwise."""
+    if settings.start_date:
+        return settings.start_date
+    landing = pathlib.Path(settings.landing_uri)
+    return (None if settings.landing_uri.startswith("s3://") else first_day(landing)) or today - EMPTY_START
+
+
+_START = first_partition(load_settings(), dt.datetime.now(dt.UTC).date()).isoformat()
 
 # The current hour is a partition, so that it can be refreshed while it fills; a day is one when it is over.
 HOURLY = dg.HourlyPartitionsDefinition(start_date=f"{_START}-00:00", end_offset=1)

@@ -17,6 +17,7 @@ from pathstats_pipeline.events.window import naive_utc
 from pathstats_pipeline.stats.hourly import DAILY_COLUMNS, EVENT_INPUT, HOURLY_COLUMNS, path_statistics
 from pathstats_pipeline.stats.rollup import daily_statistics
 
+
 @dg.asset(
     partitions_def=HOURLY,
     backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=HOURS_PER_RUN),

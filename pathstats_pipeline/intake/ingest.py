@@ -20,8 +20,11 @@ from pathstats_pipeline.events.load import Load
 from pathstats_pipeline.events.schema import EVENT_NAMES, PARSED_SCHEMA, REJECTED_SCHEMA
 from pathstats_pipeline.intake.lines import LineBlock, Source, SourceError, open_source, read_blocks
 from pathstats_pipeline.intake.sources import Segment, next_segments, survey
+from pathstats_pipeline.settings import Settings
 from pathstats_pipeline.storage.landing import Landing
 
+CLOCK_NEVER_SET: Final = dt.datetime(2000, 1, 2)  # noqa: DTZ001 - naive UTC
+"""Clocks that were never set begin in 1970 or 2000; where no first partition is set, earlier lines are rejected."""
 FUTURE_TOLERANCE: Final = dt.timedelta(days=1)
 """How far ahead of ours an event's clock may be; beyond, its line is rejected."""
 SAMPLE_LINES: Final = 2_000
@@ -67,6 +70,12 @@ class IngestReport:
     def lines(self) -> int:
         """All lines of the file."""
         return self.accepted + self.rejected + self.before
+
+
+def first_hour(settings: Settings) -> dt.datetime:
+    """The first hour that events may lie in: the first partition's where it is set."""
+    start = settings.start_date
+    return dt.datetime.combine(start, dt.time()) if start else CLOCK_NEVER_SET
 
 
 def ingest_file(path: pathlib.Path, intake: Intake) -> IngestReport:
@@ -257,11 +266,13 @@ class _Gatherer:
         rejected = pl.concat(self._rejected or [pl.DataFrame(schema=REJECTED_SCHEMA)])
         hours = events.select("line_number", hour=pl.col("event_time").dt.truncate("1h"))
         for hour, rows in _by_hour(events):
+            self._landing.mark_day(hour.date())
             self._landing.publish(self._load(hour), rows.select(EVENT_NAMES).sort("event_time", "event_id"))
             self.loads += 1
             self.hours.add(hour)
         for hour, rows in _by_hour_before(rejected, hours, self._hour):
             source = pl.lit(self._segment.path).alias("source")
+            self._landing.mark_day(hour.date())
             self._landing.publish(self._load(hour), rows.with_columns(source), rejected=True)
             self.hours.add(hour)
         if len(hours):

@@ -61,6 +61,7 @@ def load_hours(warehouse: Warehouse, landing: Landing, window: Window, now: dt.d
     for hour in window.hours():
         for file in landing.files(hour):
             if (file.load, file.rejected) not in known:
+                landing.mark_day(hour.date())
                 try:
                     appended.append(_append(warehouse, landing, file, now))
                 except UnreadableLoadError as error:

@@ -5,6 +5,7 @@ Layout below the root, a directory or an S3 prefix:
     dt=YYYY-MM-DD/hour=HH/<load_id>.parquet            events (also .jsonl, .jsonl.gz, .parquet by anybody)
     _rejected/dt=YYYY-MM-DD/hour=HH/<load_id>.parquet  lines that could not become events
     _sources/<source_id>/<record>.json                 what the intake planned and finished, see intake/sources.py
+    _days/YYYY-MM-DD                                   empty: the day has had loads, also when they are cleaned up
 """
 
 import contextlib
@@ -96,9 +97,26 @@ class Landing:
                 _copy(body, copy)
             yield path
 
+    def mark_day(self, day: dt.date) -> None:
+        """Remember that a day has had loads."""
+        self.objects.put(f"_days/{day}", b"")
+
     def delete(self, file: LandedFile) -> None:
         """Remove a load's file; for clean-up, after its events are archived and deleted."""
         self.objects.delete(file.key)
+
+
+def first_day(directory: pathlib.Path) -> dt.date | None:
+    """The first day that ever had loads in a landing zone on a directory; None for an empty one."""
+    names = [path.name.removeprefix("dt=") for path in [*directory.glob("dt=*"), *directory.glob("_days/*")]]
+    return min(filter(None, map(_date, names)), default=None)
+
+
+def _date(name: str) -> dt.date | None:
+    try:
+        return dt.date.fromisoformat(name)
+    except ValueError:  # somebody else's folder
+        return None
 
 
 def _parse(key: str) -> LandedFile | None:

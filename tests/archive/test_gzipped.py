@@ -56,7 +56,9 @@ def test_every_reader_reads_the_same(tmp_path: pathlib.Path) -> None:
     assert zlib.decompress(BODY, wbits=31) == RAW
     assert subprocess.run(["/usr/bin/env", "zcat", path], capture_output=True, check=True).stdout == RAW
     assert read(BODY) == RAW
-    [(rows, ids)] = duckdb.execute("SELECT count(*), count(DISTINCT event_id) FROM read_json(?)", [str(path)]).fetchall()
+    [(rows, ids)] = duckdb.execute(
+        "SELECT count(*), count(DISTINCT event_id) FROM read_json(?)", [str(path)]
+    ).fetchall()
     assert rows == ids == 400
 
 

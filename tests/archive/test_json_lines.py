@@ -20,7 +20,25 @@ from pathstats_pipeline.events.schema import EVENT_NAMES, EVENT_SCHEMA
 
 from .worlds import events, hour_of, manifest_of
 
-TRAPS = ["\x00", "\u2028", "\u0085", '"', "\\", "\\u0041", "\\xff", "\r", "\n", "\r\n", "\t", "\x7f", "😀", " ", "null", "{}", "\ufeff"]
+TRAPS = [
+    "\x00",
+    "\u2028",
+    "\u0085",
+    '"',
+    "\\",
+    "\\u0041",
+    "\\xff",
+    "\r",
+    "\n",
+    "\r\n",
+    "\t",
+    "\x7f",
+    "😀",
+    " ",
+    "null",
+    "{}",
+    "\ufeff",
+]
 text = st.one_of(st.none(), st.text(st.characters(exclude_categories=["Cs"])), st.sampled_from(TRAPS))
 known_text = text.filter(lambda value: value not in {"", "-"})
 event_rows = st.fixed_dictionaries(
@@ -110,7 +128,9 @@ def test_the_archive_gives_every_value_back(frame: pl.DataFrame) -> None:
     assert found.rows() == frame.rows()
 
 
-@pytest.mark.parametrize("value", [0.1, 1e300, 5e-324, 1.7976931348623157e308, 2**53 + 0.0, 1 / 3, 100.0, 123456789.123456789])
+@pytest.mark.parametrize(
+    "value", [0.1, 1e300, 5e-324, 1.7976931348623157e308, 2**53 + 0.0, 1 / 3, 100.0, 123456789.123456789]
+)
 def test_floats_are_the_same_floats(value: float) -> None:
     """A float is written so that it reads back to the same bits."""
     assert strict(lines_on_disk(one(response_time_ms=value))[0])["response_time_ms"] == value
@@ -164,5 +184,7 @@ def test_the_digest_changes_with_any_line(lines: list[str], data: st.DataObject)
     index = data.draw(st.integers(0, len(lines) - 1))
     other = data.draw(st.text(st.characters(exclude_categories=["Cs"])).filter(lambda value: value != lines[index]))
     rest = lines[:index] + lines[index + 1 :]
-    digests = [digest_of(pl.Series(some, dtype=pl.String)) for some in (lines, rest, [*lines, lines[index]], [*rest, other])]
+    digests = [
+        digest_of(pl.Series(some, dtype=pl.String)) for some in (lines, rest, [*lines, lines[index]], [*rest, other])
+    ]
     assert len({digest.hex for digest in digests}) == 4

@@ -30,7 +30,9 @@ def covering(generation: int, *loads: LoadFacts) -> Manifest:
     return manifest_of(ObjectFacts(1, 1, "0" * 64, digest), *(load.load for load in loads), generation=generation)
 
 
-def judge(loads: list[LoadFacts], manifests: list[Manifest], requests: dict[int, int], today: dt.date = TODAY) -> Verdict:
+def judge(
+    loads: list[LoadFacts], manifests: list[Manifest], requests: dict[int, int], today: dt.date = TODAY
+) -> Verdict:
     """The verdict, with the hour of a day for the start of that hour."""
     by_hour = {hour_of(hour): count for hour, count in requests.items()}
     return judge_cleanup(DAY, today, 3, loads=loads, manifests=manifests, requests_by_hour=by_hour)

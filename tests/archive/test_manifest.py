@@ -17,10 +17,24 @@ from .worlds import hour_of, manifest_of
 
 FACTS = ObjectFacts(10, 100, "ab" * 32, Digest(7, 2**63 + 1, 2))
 MANIFEST = manifest_of(FACTS, Load(hour_of(0), "same"), Load(hour_of(5), "same"), Load(hour_of(5), 'ü"\\\n'))
-KEYS = (
-    "date generation key strategy rows bytes raw_bytes sha256 digest first_event_time last_event_time loads "
-    "schema_version archived_at verified_at software_version"
-).split()
+KEYS = [
+    "date",
+    "generation",
+    "key",
+    "strategy",
+    "rows",
+    "bytes",
+    "raw_bytes",
+    "sha256",
+    "digest",
+    "first_event_time",
+    "last_event_time",
+    "loads",
+    "schema_version",
+    "archived_at",
+    "verified_at",
+    "software_version",
+]
 
 
 def test_it_has_the_contracts_keys() -> None:

@@ -8,7 +8,14 @@ from pathstats_pipeline.storage.objects import ArchiveObjects, DirectoryObjects,
 
 from .fake_objects import FakeObjects
 
-WEIRD = ["a b/ü…/q=1&x%2F+~'().json", "dt=2026-11-20/hour=05/a{}[1]*?#.jsonl", "k" * 200, "deep/" * 30 + "x", "-", "日本"]
+WEIRD = [
+    "a b/ü…/q=1&x%2F+~'().json",
+    "dt=2026-11-20/hour=05/a{}[1]*?#.jsonl",
+    "k" * 200,
+    "deep/" * 30 + "x",
+    "-",
+    "日本",
+]
 
 
 @pytest.fixture(params=["directory", "s3", "fake"])

@@ -1,0 +1,45 @@
+"""The benchmarks run, both sides agree, and their lines have the form that the contract promises. No timing here."""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+LINE = re.compile(r"bench (\w+) ours=[0-9.]+(s|MiB) peer=[0-9.]+(s|MiB) ratio=[0-9.]+ goal=[0-9.]+ (met|missed)")
+
+
+def _verdicts(*options: str) -> list[str]:
+    """The names of the comparisons that were printed, in order; every `bench` line has the promised form."""
+    run = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--scale", "tiny", *options],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert run.returncode == 0, run.stderr
+    matches = [LINE.fullmatch(text) for text in run.stdout.splitlines() if text.startswith("bench ")]
+    assert all(matches), run.stdout
+    return [match[1] for match in matches if match]
+
+
+def test_every_comparison_prints_one_line_and_its_sides_agree() -> None:
+    """A comparison whose sides disagree ends the run with an error."""
+    assert _verdicts() == [
+        "hourly_vs_duckdb",
+        "hourly_vs_objects",
+        "archive_vs_duckdb",
+        "archive_vs_json_loop",
+        "ingest_vs_duckdb_json_canonical",
+        "ingest_vs_duckdb_json_nginx",
+    ]
+
+
+def test_an_unknown_comparison_is_refused() -> None:
+    """`--only` takes the names of comparisons and nothing else."""
+    with pytest.raises(AssertionError, match="invalid choice"):
+        _verdicts("--only", "nothing")
