@@ -57,7 +57,7 @@ def statistics_facts(rows: pl.DataFrame) -> Mapping[str, Any]:
         "errors_5xx": site["status_5xx"],
         "bytes_sent": site["bytes_sent"],
         "visitors": site["unique_ips"],
-        "p95_ms": site["response_time_ms_p95"],
+        "p95_ms": _rounded(site["response_time_ms_p95"]),
         "top_paths": top_paths_table(rows),
     }
     return {name: value for name, value in facts.items() if value is not None}
@@ -97,3 +97,7 @@ def archive_facts(manifests: Sequence[Manifest], root: str) -> Mapping[str, Any]
         "sha256": newest.sha256,
         "loads": sum(len(manifest.loads) for manifest in manifests),
     }
+
+
+def _rounded(milliseconds: float | None) -> float | None:
+    return None if milliseconds is None else round(milliseconds, 3)

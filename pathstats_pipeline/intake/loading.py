@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Final
 
 import polars as pl
+import polars.selectors as cs
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -148,6 +149,7 @@ def _parquet_chunks(path: pathlib.Path, load: Load) -> Iterator[Chunk]:
         _refuse_other_schema(schema, load)
         offset = 0
         for batch in parquet.iter_batches(CHUNK_ROWS):
+            batch.validate(full=True)  # text that is no UTF-8 would only fail inside the warehouse
             yield _chunk_of(_frame(batch), offset)
             offset += batch.num_rows
 
@@ -171,6 +173,7 @@ def _chunk_of(rows: pl.DataFrame, offset: int) -> Chunk:
     rejected = judged.rejected.select(
         line_number=pl.col("index") + (offset + 1),
         raw=rows[judged.rejected["index"]]
+        .with_columns(cs.binary().bin.encode("base64"))  # JSON holds no bytes
         .select(pl.struct(pl.all()).struct.json_encode().cast(pl.Binary()))
         .to_series(),
         reason="reason",

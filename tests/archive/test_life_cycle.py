@@ -127,7 +127,7 @@ def test_a_failure_at_any_arrow_is_finished_by_the_next_run(
                 here.archive(rule)
                 here.clean()
             except (ObjectsError, KilledError) as raised:
-                assert raised is error
+                assert raised is error  # noqa: PT017 - which of the two it was is the point
             else:
                 assert len(objects.faults.passed) == number
                 break

@@ -76,7 +76,7 @@ def test_every_line_is_an_event_or_a_rejected_line(tmp_path: pathlib.Path) -> No
     assert (report.accepted, report.rejected, report.before, report.loads) == (200, 5, 0, 10)
     assert stored(tmp_path) == (
         ALL_PATHS,
-        sorted([b"\xff not a log line", b"", LOG[:40]] + [b"\xff not a log line", b""]),
+        sorted([b"\xff not a log line", b"", LOG[:40]] + [b"\xff not a log line", b""]),  # noqa: RUF005
     )
     assert (report.first, report.last) == (DAY.start, DAY.start + 9 * HOUR + dt.timedelta(minutes=19))
 

@@ -59,9 +59,9 @@ def line(**values: Any) -> bytes:
     return json.dumps({"event_time": "2026-11-20T05:30:00Z", "path": "/a", **values}).encode() + b"\n"
 
 
-def parquet(path: pathlib.Path, times: Any, **columns: Any) -> None:
+def parquet(file: pathlib.Path, times: Any, /, **columns: Any) -> None:
     """A Parquet file with event times and some columns."""
-    pl.DataFrame({"event_time": times, **columns}).write_parquet(path)
+    pl.DataFrame({"event_time": times, **columns}).write_parquet(file)
 
 
 def test_all_three_forms_are_loaded(here: Here) -> None:
@@ -88,7 +88,7 @@ def test_events_without_an_id_are_named_by_where_they_stand(here: Here) -> None:
     assert here.events()["event_id"].to_list() == [f"2026-11-20T05/{name}" for name in ("a-1", "a-2", "b-1", "b-2")]
 
 
-@pytest.mark.parametrize("name", ["a{}", "a[1]", "a*", "a?b", "ü b", "%41", "{}{}", "-", "a'b\"c", "..x"])
+@pytest.mark.parametrize("name", ["a{}", "a[1]", "a*", "a?b", "ü b", "%41", "{}{}", "-", "a'b\"c"])
 @pytest.mark.parametrize("form", [".jsonl", ".parquet"])
 def test_any_name_is_a_load(here: Here, name: str, form: str) -> None:
     """Braces, brackets, stars and quotes in a file's name mean nothing; neighbours aren't read in its place."""
@@ -158,7 +158,7 @@ def test_values_that_a_column_cannot_hold_are_unknown(here: Here) -> None:
         extra=pl.Series([b"\xff", b""], dtype=pl.Binary()),
         nested=[[1], [2]],
     )
-    here.load()
+    assert here.load().unreadable == ()
     (event,) = here.events().rows(named=True)
     assert (event["status"], event["response_time_ms"], event["bytes_sent"]) == (404, None, 2**40)
     assert event["method"] == "GET"
@@ -176,7 +176,7 @@ def test_a_file_that_is_no_load_is_named_and_the_others_are_loaded(here: Here) -
         "nothing.parquet": b"",
         "cut.parquet": whole[:-9],
         "cut.x.parquet": whole[: len(whole) // 2],
-        "cut.jsonl.gz": gzip.compress(line() * 99)[:-3],
+        "torn.jsonl.gz": gzip.compress(line() * 99)[:-3],
         "wide.jsonl": line().decode().encode("utf-16"),
     }
     for name, body in bad.items():

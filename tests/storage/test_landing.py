@@ -62,7 +62,7 @@ def test_files_of_an_hour_are_found_in_order(landing: Landing) -> None:
     landing.objects.put("_sources/x/y.json", b"")
     found = [(file.load.load_id, file.form) for file in landing.files(FIVE) if file.load.load_id != ".hidden"]
     assert found == [("a", ".parquet"), ("b", ".jsonl"), ("c.x", ".jsonl.gz")]
-    unknown = [key for key in landing.unknown_files(FIVE)]
+    unknown = landing.unknown_files(FIVE)
     assert unknown == [f"{FOLDER}/{name}" for name in ("notes.txt", "sub/d.jsonl", "x.jsonl.gz.tmp")]
     assert landing.hours(DAY) == [FIVE, FIVE + HOUR]
 
