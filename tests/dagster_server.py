@@ -52,7 +52,7 @@ class Server:
         return str(launched["backfillId"])
 
     def backfill_status(self, backfill_id: str) -> str:
-        """REQUESTED, COMPLETED_SUCCESS, FAILED, …"""
+        """The status of a backfill: REQUESTED, COMPLETED_SUCCESS, FAILED and others."""
         query = """query ($id: String!) { partitionBackfillOrError(backfillId: $id) {
                      ... on PartitionBackfill { status } } }"""
         return str(self.ask(query, id=backfill_id)["partitionBackfillOrError"]["status"])

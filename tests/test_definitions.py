@@ -79,7 +79,7 @@ def test_jobs_are_pinned() -> None:
 
 def _load_in_a_fresh_interpreter(tmp_path: pathlib.Path, **environment: str) -> "subprocess.CompletedProcess[str]":
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PATHSTATS_"))}
-    code = "from pathstats_pipeline.definitions import defs; import dagster; dagster.Definitions.validate_loadable(defs)"
+    code = "import dagster, pathstats_pipeline.definitions as d; dagster.Definitions.validate_loadable(d.defs)"
     return subprocess.run(
         [sys.executable, "-c", code],
         env={**clean, "HOME": str(tmp_path), **environment},
@@ -118,7 +118,7 @@ def test_the_instance_configuration_is_valid_and_limits_the_pool() -> None:
 
 
 def _yaml(path: pathlib.Path) -> dict[str, object]:
-    import yaml  # noqa: PLC0415 - only this test reads YAML
+    import yaml  # type: ignore[import-untyped]  # noqa: PLC0415 - only this test reads YAML
 
     loaded: dict[str, object] = yaml.safe_load(path.read_text())
     return loaded

@@ -274,7 +274,9 @@ def test_a_day_without_events_makes_no_object_and_says_so(pipeline: Pipeline) ->
 
     assert run.success
     assert pipeline.objects.list("") == []
-    [event] = [event for event in run.get_asset_materialization_events() if event.asset_key.path == ["events_archive"]]
+    [event] = [
+        event for event in run.get_asset_materialization_events() if event.asset_key == dg.AssetKey("events_archive")
+    ]
     assert event.materialization.metadata["note"].value == "no events, no object"
 
 
@@ -302,7 +304,7 @@ def test_materialisations_carry_figures_and_a_table_of_top_paths(pipeline: Pipel
     """Each hour of a range run has its own numbers, not the range's."""
     run = pipeline.hours_of(DAY)
 
-    events = [e for e in run.get_asset_materialization_events() if e.asset_key.path == ["path_stats_hourly"]]
+    events = [e for e in run.get_asset_materialization_events() if e.asset_key == dg.AssetKey("path_stats_hourly")]
     assert len(events) == 24
     for event in events:
         metadata: Any = event.materialization.metadata

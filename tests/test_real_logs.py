@@ -68,7 +68,8 @@ def _figures(golden: Mapping[str, Any], log: str) -> pl.DataFrame:
         {"hour": dt.datetime.strptime(hour, "%Y-%m-%dT%H:%MZ"), **figures}  # noqa: DTZ007 - naive UTC, as in DuckDB
         for hour, figures in golden[log]["by_hour"].items()
     ]
-    return pl.DataFrame(rows, infer_schema_length=None).with_columns(pl.col("hour").cast(pl.Datetime("us"))).sort("hour")
+    hour = pl.col("hour").cast(pl.Datetime("us"))
+    return pl.DataFrame(rows, infer_schema_length=None).with_columns(hour).sort("hour")
 
 
 def test_every_line_is_accounted_for(shared_data: pathlib.Path, tmp_path: pathlib.Path) -> None:

@@ -73,4 +73,4 @@ def digest_of(lines: pl.Series) -> Digest:
 
 def to_bytes(lines: pl.Series) -> bytes:
     r"""The lines as UTF-8, each ending in `\n`; nothing for no lines."""
-return (lines.str.join("\n").item() + "\n").encode() if len(lines) else b""
+    return (lines.str.join("\n").item() + "\n").encode() if len(lines) else b""

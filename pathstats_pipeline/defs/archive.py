@@ -13,6 +13,7 @@ import dagster as dg
 
 from pathstats_pipeline.archive.cleanup import clean_day, plan_cleanup
 from pathstats_pipeline.archive.day import archive_day, verified_manifests
+from pathstats_pipeline.archive.manifest import ManifestError
 from pathstats_pipeline.archive.verify import VerificationError
 from pathstats_pipeline.defs.partitions import DAILY, window_of
 from pathstats_pipeline.defs.presentation import archive_facts, columns_of, event_columns
@@ -74,7 +75,7 @@ def archive_verified(context: dg.AssetCheckExecutionContext, archive_storage: Ar
     """
     try:
         manifests = verified_manifests(archive_storage.objects(), _only_day(context))
-    except (VerificationError, ObjectsError) as error:
+    except (VerificationError, ManifestError, ObjectsError) as error:
         return dg.AssetCheckResult(passed=False, description=str(error))
     rows = sum(manifest.rows for manifest in manifests)
     return dg.AssetCheckResult(

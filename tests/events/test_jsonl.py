@@ -251,7 +251,7 @@ def test_canonical_lines_come_back_as_they_are() -> None:
         "user_agent": 'a\u0000"\u2028',
     }
     event = parse(json.dumps({**record, "more": {"x": [1]}}), CANONICAL)
-    expected = dt.datetime(2026, 5, 17, 8, 5, 3, 123_456)  # noqa: DTZ001 (naive is UTC)
+    expected = dt.datetime(2026, 5, 17, 8, 5, 3, 123_456)
 
     assert {**record, "event_time": expected, "line_number": 0} == event
 

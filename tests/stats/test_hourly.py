@@ -13,7 +13,7 @@ from pathstats_pipeline.events.schema import EVENT_SCHEMA
 from pathstats_pipeline.events.templates import INVALID_TEMPLATE, OTHER_TEMPLATE, PathRule
 from pathstats_pipeline.stats import hourly, latency, visitors
 
-TEN = dt.datetime(2026, 11, 22, 10)  # noqa: DTZ001 - event times are UTC without an offset
+TEN = dt.datetime(2026, 11, 22, 10)
 INPUT = ("event_time", "method", "path", "status", "response_time_ms", "bytes_sent", "client_ip")
 SCHEMA = {name: EVENT_SCHEMA[name] for name in INPUT}
 

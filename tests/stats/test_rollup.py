@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pathstats_pipeline.events.templates import OTHER_TEMPLATE
 from pathstats_pipeline.stats import framing, hourly, rollup
 
-START = dt.datetime(2026, 11, 21, 22)  # noqa: DTZ001 - event times are UTC without an offset
+START = dt.datetime(2026, 11, 21, 22)
 HAPROXY = Path(__file__).parents[2].parent / "shared" / "data" / "haproxy.log"
 KEYS = ["day", "path", "method"]
 
