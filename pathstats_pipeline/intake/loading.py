@@ -23,7 +23,7 @@ from pathstats_pipeline.events.load import Load, LoadFacts
 from pathstats_pipeline.events.schema import EVENT_NAMES, EVENT_SCHEMA
 from pathstats_pipeline.events.window import Window
 from pathstats_pipeline.intake.lines import SourceError, open_source, read_blocks
-from pathstats_pipeline.storage.landing import LandedFile, Landing
+from pathstats_pipeline.storage.landing import LandedFile, Landing, LandingError
 from pathstats_pipeline.storage.warehouse import Warehouse
 
 CHUNK_ROWS: Final = 250_000
@@ -60,13 +60,18 @@ def load_hours(warehouse: Warehouse, landing: Landing, window: Window, now: dt.d
     known = warehouse.known_loads(window)
     appended, unreadable = [], []
     for hour in window.hours():
-        for file in landing.files(hour):
-            if (file.load, file.rejected) not in known:
-                landing.mark_day(hour.date())
-                try:
-                    appended.append(_append(warehouse, landing, file, now))
-                except UnreadableLoadError as error:
-                    unreadable.append(f"{landing.objects.uri}/{file.key}: {error}")
+        try:
+            files = [file for file in landing.files(hour) if (file.load, file.rejected) not in known]
+        except LandingError as error:
+            unreadable.append(str(error))
+            continue
+        if files:
+            landing.mark_day(hour.date())
+        for file in files:
+            try:
+                appended.append(_append(warehouse, landing, file, now))
+            except UnreadableLoadError as error:
+                unreadable.append(f"{landing.objects.uri}/{file.key}: {error}")
     return LoadedHours(tuple(appended), tuple(unreadable))
 
 
