@@ -30,7 +30,7 @@ dev: $(READY) ## Dagster's UI on http://127.0.0.1:3000, with its daemon and the 
 	@$(BIN)/pathstats dev --port $(PORT)
 
 test: $(READY) ## All tests.
-	@$(BIN)/pytest -q -n 2
+	@$(BIN)/pytest -q -n 2 --dist loadfile
 
 lint: $(READY) ## Format, lint, types, import layers.
 	@$(BIN)/ruff format --check .

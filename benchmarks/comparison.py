@@ -3,14 +3,12 @@
 A comparison is a function of a scale that yields its lines. Here is no workload and no number of any of them.
 """
 
-import contextlib
 import dataclasses
 import enum
 import gc
-import os
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 _Ours = TypeVar("_Ours")
@@ -61,17 +59,3 @@ def line(name: str, ours: float, peer: float, goal: float, unit: str = "s") -> s
     ratio = ours / peer
     verdict = "met" if ratio <= goal else "missed"
     return f"bench {name} ours={ours:.3f}{unit} peer={peer:.3f}{unit} ratio={ratio:.3f} goal={goal:g} {verdict}"
-
-
-@contextlib.contextmanager
-def without_proxy() -> Iterator[None]:
-    """The environment such that a server on loopback is asked itself, not a proxy."""
-    before = os.environ.get("NO_PROXY")
-    os.environ["NO_PROXY"] = "127.0.0.1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["NO_PROXY"]
-        else:
-            os.environ["NO_PROXY"] = before

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import duckdb
 import polars as pl
+import pyarrow as pa
 
 from pathstats_pipeline.archive.jsonl import Digest
 from pathstats_pipeline.archive.manifest import Manifest
@@ -90,6 +91,10 @@ class WarehouseError(RuntimeError):
     """The warehouse can't be used; one line that names the file."""
 
 
+class TooWideError(WarehouseError):
+    """Rows are too wide for the memory that work which streams was given."""
+
+
 @contextlib.contextmanager
 def exclusive(path: pathlib.Path, *, timeout_seconds: float, what: str) -> Iterator[None]:
     """Hold the kernel lock on a file, waiting for it; raises WarehouseError when the time is up."""
@@ -126,6 +131,8 @@ def open_connection(
     with exclusive(path.with_name(path.name + ".lock"), timeout_seconds=lock_timeout_seconds, what=str(path)):
         connection = _connect(path, lock_timeout_seconds, dict(config or {}))
         try:
+            # It would stand in the middle of what a command prints.
+            connection.execute("SET enable_progress_bar = false")
             yield connection
         finally:
             connection.close()
@@ -159,6 +166,7 @@ class Warehouse:
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
+        [(self._memory_limit,)] = self._run("SELECT current_setting('memory_limit')").fetchall()
 
     # -- plumbing ------------------------------------------------------------------------------------------------
 
@@ -299,7 +307,16 @@ class Warehouse:
             self._connection.unregister("excluded")
 
     def stream_loads(self, loads: Iterable[Load], batch_rows: int) -> Iterator[pl.DataFrame]:
-        """The events of these loads in batches, loads in the order of their identity, rows as they were inserted."""
+        """The events of these loads in batches, loads in the order of their identity, rows as they were inserted.
+
+        Raises TooWideError when rows are so wide that a batch of them doesn't fit `limit_memory`.
+        """
+        try:
+            yield from self._stream(loads, batch_rows)
+        except (duckdb.OutOfMemoryException, pa.ArrowException) as error:
+            raise TooWideError(f"a batch of events does not fit: {str(error).splitlines()[0]}") from error
+
+    def _stream(self, loads: Iterable[Load], batch_rows: int) -> Iterator[pl.DataFrame]:
         names = ", ".join(column.name for column in EVENT_COLUMNS)
         for together in self._in_groups(sorted(loads), _GROUPED_BATCHES * batch_rows):
             window = Window.of_hour(together[0].hour)
@@ -358,9 +375,10 @@ class Warehouse:
         """Give the space of deleted rows back to the file."""
         self._run("CHECKPOINT")
 
-    def limit_memory(self, megabytes: int) -> None:
-        """Bound DuckDB's buffers from now on, for work that streams."""
-        self._run(f"SET memory_limit = '{megabytes}MB'")
+    def limit_memory(self, megabytes: int | None) -> None:
+        """Bound DuckDB's buffers from now on, for work that streams; None for DuckDB's own limit."""
+        # RESET shows the old limit again, but DuckDB 1.5.5 goes on working with the new one.
+        self._run(f"SET memory_limit = '{f'{megabytes}MB' if megabytes else self._memory_limit}'")
         # Each thread holds decompressed blocks of its own, which the limit doesn't count.
         self._run("SET threads = 1")
 

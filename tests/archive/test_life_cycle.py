@@ -9,11 +9,13 @@ import pathlib
 import random
 import shutil
 
+import polars as pl
 import pytest
 
 from pathstats_pipeline.archive import gzipped
 from pathstats_pipeline.archive.cleanup import CleanedDay, CleanupRefusedError, clean_day, plan_cleanup
 from pathstats_pipeline.archive.day import ArchiveError, archive_day
+from pathstats_pipeline.archive.jsonl import digest_of, to_lines
 from pathstats_pipeline.archive.keys import manifest_key
 from pathstats_pipeline.archive.lifecycle import ArchiveRefusedError
 from pathstats_pipeline.archive.manifest import ManifestError
@@ -397,3 +399,16 @@ def test_ours_keeps_the_row_that_a_predicate_and_a_high_water_mark_lose(tmp_path
             lost[control] = here.accepted - (here.hot() | here.archived())
     assert lost["ours"].total() == 0
     assert lost["predicate"] == lost["high-water mark"] == lines_of([late.select(EVENT_NAMES)])
+
+
+def test_events_of_megabytes_are_archived_too(tmp_path: pathlib.Path) -> None:
+    """Rows that don't fit the buffers of a streaming archive cost memory, not the day."""
+    objects = FakeObjects()
+    load = Load(hour_of(5), "wide")
+    wide = events(load, 3).with_columns(path=pl.format("/{}", pl.lit("x" * 20_000_000)))
+    with world(tmp_path, objects) as here:
+        here.warehouse.append_load(load, [(wide, pl.DataFrame())], lambda rows: digest_of(to_lines(rows)), NOW)
+
+        [manifest] = archive_day(here.warehouse, objects, DAY, SMALL, lambda: NOW, "test")
+
+    assert (manifest.rows, manifest.raw_bytes > 60_000_000) == (3, True)

@@ -223,3 +223,19 @@ def test_a_foreign_file_of_rejected_lines_is_named(here: Here) -> None:
     loaded = here.load()
     assert len(loaded.unreadable) == 2
     assert here.events().height == 1
+
+
+def test_two_files_of_one_load_stop_their_hour_and_no_other(here: Here) -> None:
+    """Which of them is the load nobody can say; the loads of other hours are loaded."""
+    (here.folder / "same.jsonl").write_bytes(line(event_id="a"))
+    parquet(here.folder / "same.parquet", [FIVE], event_id=["b"], path=["/b"])
+    other = here.folder.parent / "hour=06"
+    other.mkdir()
+    parquet(other / "c.parquet", [FIVE + HOUR], event_id=["c"], path=["/c"])
+
+    loaded = here.load()
+
+    assert [facts.load for facts in loaded.appended] == [Load(FIVE + HOUR, "c")]
+    [problem] = loaded.unreadable
+    assert "same.jsonl" in problem
+    assert "same.parquet" in problem
