@@ -17,11 +17,11 @@ import click
 
 from pathstats_pipeline import report
 from pathstats_pipeline.archive.cleanup import plan_cleanup
-from pathstats_pipeline.archive.day import manifests_of, verify_generation
+from pathstats_pipeline.archive.day import manifests_of, verified_manifests, verify_generation
 from pathstats_pipeline.archive.restore import restore_day
 from pathstats_pipeline.events.window import Window, naive_utc
 from pathstats_pipeline.intake.choice import FORMAT_NAMES, format_chooser
-from pathstats_pipeline.intake.ingest import Intake, first_hour, ingest_file
+from pathstats_pipeline.intake.ingest import Intake, first_hour, ingest_files
 from pathstats_pipeline.settings import Settings, load_settings
 from pathstats_pipeline.storage.connect import archive_objects, landing_zone, local_s3_of, s3_client
 from pathstats_pipeline.storage.local_s3 import local_s3
@@ -94,23 +94,26 @@ def cli() -> None:
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=pathlib.Path))
 @click.option("--format", "format_name", type=click.Choice(FORMAT_NAMES), default="auto", show_default=True)
 @click.option("--map", "map_file", type=click.Path(path_type=pathlib.Path), help="Field map for JSON lines (TOML).")
-def ingest(files: tuple[pathlib.Path, ...], format_name: str, map_file: pathlib.Path | None) -> None:
+@click.option("--finished", is_flag=True, help="Nobody writes to the files any more: take a last line without its end.")
+def ingest(files: tuple[pathlib.Path, ...], format_name: str, map_file: pathlib.Path | None, *, finished: bool) -> None:
     """Log FILES (plain, gzip or zstd) into the landing zone.
 
     A line becomes an event, or a rejected line kept with its bytes and the reason. A file that was ingested before
-    adds nothing; one that has grown adds what is new.
+    adds nothing; one that has grown adds what is new. A file that can't be read is named; the others are ingested.
     """
     settings = load_settings()
     chooser = format_chooser(format_name, map_file)
     uses_s3 = settings.landing_uri.startswith("s3://")
     with _s3(settings) if uses_s3 else contextlib.nullcontext():
         landing = landing_zone(settings.landing_uri, lambda: s3_client(settings))
-        intake = Intake(landing, first_hour(settings), now(), chooser)
+        intake = Intake(landing, first_hour(settings), now(), chooser, finished=finished)
         # Two commands that meet the same file at once must agree on its identity.
         lock = (settings.home / "ingest.lock").absolute()
         with exclusive(lock, timeout_seconds=settings.lock_timeout_seconds, what=str(lock)):
-            reports = [ingest_file(file, intake) for file in report.progress(files, "ingesting")]
+            reports, problems = ingest_files(report.progress(files, "ingesting"), intake)
     report.ingested(reports)
+    if problems:
+        raise click.ClickException("; ".join(problems))
 
 
 @cli.command()
@@ -160,7 +163,7 @@ def verify(date: dt.date) -> None:
             raise click.ClickException(f"{date} is not archived at {objects.uri}")
         for manifest in report.progress(manifests, "reading back"):
             verify_generation(objects, manifest)
-            report.note(f"{manifest.key}: {manifest.rows} events, {manifest.size_bytes} bytes, {manifest.sha256}: ok")
+            report.say(f"{manifest.key}: {manifest.rows} events, {manifest.size_bytes} bytes, {manifest.sha256}: ok")
 
 
 @cli.command()
@@ -171,7 +174,7 @@ def restore(date: dt.date, directory: pathlib.Path) -> None:
     settings = load_settings()
     with _s3(settings):
         for manifest, path in restore_day(archive_objects(settings), date, directory):
-            report.note(f"{path}: {manifest.rows} events")
+            report.say(f"{path}: {manifest.rows} events")
 
 
 @cli.command()
@@ -184,17 +187,19 @@ def cleanup(date: dt.date, *, dry_run: bool) -> None:
         with _warehouse(settings) as warehouse:
             verdict = plan_cleanup(warehouse, archive_objects(settings), date, now().date(), settings.hot_days)
         if verdict.hot:
-            report.note(f"left alone: {'; '.join(verdict.reasons)}")
+            report.say(f"left alone: {'; '.join(verdict.reasons)}")
             return
         if verdict.reasons:
             raise click.ClickException(f"nothing deleted: {'; '.join(verdict.reasons)}")
-        if not dry_run:
+        if dry_run:
+            verified_manifests(archive_objects(settings), date)
+        else:
             from pathstats_pipeline.defs import launch
 
             launch.prepare_home(settings.home)
             launch.clean_day(date)
     verb = "would delete" if dry_run else "deleted"
-    report.note(f"{date}: {verb} {verdict.rows} event(s) of {len(verdict.loads)} load(s), and their landing files")
+    report.say(f"{date}: {verb} {verdict.rows} event(s) of {len(verdict.loads)} load(s), and their landing files")
 
 
 @cli.command()
@@ -236,7 +241,7 @@ def dev(host: str, port: int) -> None:
 
     launch.prepare_home(settings.home)
     with _s3(settings):
-        sys.exit(launch.serve(host, port))
+        sys.exit(launch.serve(host, port, settings.absolute_environment()))
 
 
 @cli.command("s3")

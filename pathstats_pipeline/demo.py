@@ -16,7 +16,7 @@ from pathstats_pipeline.archive.cleanup import plan_cleanup
 from pathstats_pipeline.archive.day import manifests_of
 from pathstats_pipeline.events.window import DAY, Window
 from pathstats_pipeline.intake.choice import format_chooser
-from pathstats_pipeline.intake.ingest import Intake, first_hour, ingest_file
+from pathstats_pipeline.intake.ingest import Intake, first_hour, ingest_files
 from pathstats_pipeline.sample import write_sample
 from pathstats_pipeline.settings import Settings
 from pathstats_pipeline.storage.connect import archive_objects, landing_zone, s3_client
@@ -68,8 +68,10 @@ def _sample(settings: Settings, now: dt.datetime) -> list[pathlib.Path]:
 def _ingest(settings: Settings, files: Sequence[pathlib.Path], now: dt.datetime) -> set[dt.datetime]:
     landing = landing_zone(settings.landing_uri, lambda: s3_client(settings))
     intake = Intake(landing, first_hour(settings), now, format_chooser("auto", None))
-    reports = [ingest_file(file, intake) for file in report.progress(files, "ingesting")]
+    reports, problems = ingest_files(report.progress(files, "ingesting"), intake)
     report.ingested(reports)
+    for problem in problems:
+        report.note(f"not ingested: {problem}")
     return {hour for each in reports for hour in each.hours}
 
 

@@ -79,16 +79,19 @@ def progress(items: Iterable[Item], what: str, unit: str = "") -> Iterator[Item]
 
 def ingested(reports: Sequence[IngestReport]) -> None:
     """What became of the lines of each file, the reasons for rejection, and what to do next."""
-    table = rich.table.Table(
-        "file", "format", *(_right(name) for name in ("lines", "accepted", "duplicate", "rejected"))
-    )
+    names = ["lines", "accepted", "duplicate", "rejected", "unfinished"]
+    if not any(each.unfinished for each in reports):
+        names.pop()
+    table = rich.table.Table("file", "format", *map(_right, names))
     for each in reports:
-        counts = (each.lines, each.accepted, each.before, each.rejected)
+        counts = (each.lines, each.accepted, each.before, each.rejected, each.unfinished)[: len(names)]
         table.add_row(escape(str(each.path)), each.format_name, *(f"{count:,}" for count in counts))
     _out.print(table)
     reasons = sum((each.reasons for each in reports), collections.Counter[str]())
     for reason, count in reasons.most_common(_MAX_REASONS):
         say(f"rejected {count:,}: {reason}")
+    if any(each.unfinished for each in reports):
+        say("unfinished: a last line without its line end is left for the next time; --finished takes it now")
     firsts = [each.first for each in reports if each.first]
     lasts = [each.last for each in reports if each.last]
     if firsts and lasts:

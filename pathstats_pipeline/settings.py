@@ -12,6 +12,8 @@ from typing import Annotated, Final
 import pydantic
 import pydantic_settings
 
+from pathstats_pipeline.events.templates import load_rules
+
 DEFAULT_BUCKET: Final = "pathstats"
 _BUCKET: Final = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
 
@@ -69,12 +71,42 @@ class Settings(pydantic_settings.BaseSettings):
     def _landing_names_a_bucket(cls, value: str | None) -> str | None:
         if value and value.startswith("s3://") and not re.match(rf"s3://{_BUCKET}(/|$)", value):
             raise ValueError("names no bucket: write s3://bucket/prefix")
+        if value and not value.startswith("s3://"):
+            if "://" in value:
+                raise ValueError("is neither a directory nor s3://bucket/prefix")
+            _refuse_file(pathlib.Path(value))
+        return value
+
+    @pydantic.field_validator("home")
+    @classmethod
+    def _home_is_no_file(cls, value: pathlib.Path) -> pathlib.Path:
+        _refuse_file(value)
+        return value
+
+    @pydantic.field_validator("warehouse")
+    @classmethod
+    def _warehouse_is_a_file(cls, value: pathlib.Path | None) -> pathlib.Path | None:
+        # DuckDB takes such names for services or for memory; the warehouse is a file.
+        if value and re.match(r"^(\w{2,}:|:)", str(value)):
+            raise ValueError("is no path of a file")
+        if value and value.is_dir():
+            raise ValueError("is a directory, not a DuckDB file")
+        return value
+
+    @pydantic.field_validator("path_rules")
+    @classmethod
+    def _rules_can_be_read(cls, value: pathlib.Path | None) -> pathlib.Path | None:
+        if value:
+            load_rules(value)
         return value
 
     @pydantic.field_validator("s3_prefix")
     @classmethod
-    def _prefix_has_no_outer_slash(cls, value: str) -> str:
-        return value.strip("/")
+    def _prefix_is_a_folder(cls, value: str) -> str:
+        prefix = value.strip("/")
+        if prefix and {"", ".", ".."} & set(prefix.split("/")):
+            raise ValueError("has an empty, '.' or '..' part")
+        return prefix
 
     @property
     def warehouse_path(self) -> pathlib.Path:
@@ -103,6 +135,18 @@ class Settings(pydantic_settings.BaseSettings):
         """Where the local S3 server keeps its objects, absolute."""
         return (self.home / "s3").absolute()
 
+    def absolute_environment(self) -> dict[str, str]:
+        """The variables that name local paths, such that they mean the same in any working directory."""
+        paths = {"HOME": self.home, "WAREHOUSE": self.warehouse, "PATH_RULES": self.path_rules}
+        landing = None if self.landing is None else self.landing_uri
+        named = {f"PATHSTATS_{name}": str(path.absolute()) for name, path in paths.items() if path is not None}
+        return {**named, **({"PATHSTATS_LANDING": landing} if landing else {})}
+
+
+def _refuse_file(path: pathlib.Path) -> None:
+    if path.exists() and not path.is_dir():
+        raise ValueError("is a file, not a directory")
+
 
 def load_settings() -> Settings:
     """Read the settings from the environment.
@@ -113,7 +157,7 @@ def load_settings() -> Settings:
         settings = Settings()
     except pydantic.ValidationError as error:
         problems = "; ".join(
-            f"PATHSTATS_{str(problem['loc'][0]).upper()}={problem['input']!r}: {problem['msg']}"
+            f"PATHSTATS_{str(problem['loc'][0]).upper()}={problem['input']!r}: {problem['msg'].removeprefix('Value error, ')}"
             for problem in error.errors()
         )
         raise SettingsError(problems.replace("\n", " ")) from None

@@ -135,7 +135,7 @@ def commit(
         software_version=software_version,
     )
     key = keys.manifest_key(generation.date, generation.number)
-    if objects.put(key, manifest.to_json()):
+    if objects.put(key, manifest.to_json(objects.prefix)):
         return manifest
     standing = Manifest.from_json(objects.get(key) or b"")
     if (standing.key, standing.digest, standing.loads) != (manifest.key, manifest.digest, manifest.loads):

@@ -18,6 +18,14 @@ SCHEMA_VERSION: Final = 1
 DIGEST_NAME: Final = "sum-sha256-2x64"
 
 
+_EVENTS: Final = "events/dt="
+
+
+def _below_prefix(key: str) -> str:
+    """The part of an object's key that the archive names; what stands before it is where the archive is."""
+    return _EVENTS + key.rpartition(_EVENTS)[2]
+
+
 class ManifestError(ValueError):
     """A manifest can't be read; the text names the field."""
 
@@ -47,15 +55,15 @@ class Manifest:
         """Number of events in the object."""
         return self.digest.rows
 
-    def to_json(self) -> bytes:
-        """The manifest as it stands on S3."""
+    def to_json(self, prefix: str = "") -> bytes:
+        """The manifest as it stands on S3; `prefix` is the archive's, so that `key` is the object's whole key."""
         by_hour: dict[str, list[str]] = {}
         for load in sorted(self.loads):
             by_hour.setdefault(f"{load.hour:%H}", []).append(load.load_id)
         document = {
             "date": self.date.isoformat(),
             "generation": self.generation,
-            "key": self.key,
+            "key": f"{prefix}/{self.key}".lstrip("/"),
             "strategy": self.strategy.value,
             "rows": self.rows,
             "bytes": self.size_bytes,
@@ -85,7 +93,7 @@ class Manifest:
             return cls(
                 date=date,
                 generation=_integer(document, "generation"),
-                key=_text(document, "key"),
+                key=_below_prefix(_text(document, "key")),
                 strategy=Strategy(document["strategy"]),
                 size_bytes=_integer(document, "bytes"),
                 raw_bytes=_integer(document, "raw_bytes"),

@@ -21,6 +21,7 @@ from pathstats_pipeline.defs.partitions import DAILY, HOURLY
 from pathstats_pipeline.defs.presentation import day_key, hour_key
 from pathstats_pipeline.events.window import HOUR, Window
 
+LOCATION = "pathstats_pipeline"
 HOURS_PER_LAUNCH = 24 * 7
 STOP_SECONDS = 30
 _RANGE_START, _RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
@@ -112,9 +113,12 @@ def _run(job_name: str, tags: Mapping[str, str], assets: Sequence[str] = ()) -> 
     with dg.DagsterInstance.get() as instance:
         result = job.execute_in_process(
             instance=instance,
-            tags=dict(tags),
+            # By this tag the UI's timeline and job pages find runs of the code location.
+            tags={**tags, ".dagster/repository": f"__repository__@{LOCATION}"},
             partition_key=tags.get("dagster/partition"),
             asset_selection=[dg.AssetKey(asset) for asset in assets] or None,
+            # What a command has to say of a failure is one line; the whole story is in the UI.
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
             raise_on_error=False,
         )
     if not result.success:
@@ -122,23 +126,33 @@ def _run(job_name: str, tags: Mapping[str, str], assets: Sequence[str] = ()) -> 
 
 
 def _failure_of(result: dg.ExecuteInProcessResult) -> str:
-    """The first failed step of a run and its innermost error, in one line."""
+    """The first failed check of a run, or its first failed step with the error that was raised there, in one line."""
+    for check in result.get_asset_check_evaluations():
+        if not check.passed:
+            return f"{check.check_name}: {_one_line(check.description or 'failed')} (run {result.run_id})"
     for event in result.all_events:
         if event.is_step_failure and event.step_failure_data.error:
-            error = event.step_failure_data.error
-            while error.cause:
-                error = error.cause
-            text = " ".join(error.message.split())
-            return f"{event.step_key}: {text} (run {result.run_id})"
+            # Dagster wraps what was raised; what that was caused by in turn is for those who read the code.
+            error = event.step_failure_data.error.cause or event.step_failure_data.error
+            text = _one_line(error.message).removeprefix(f"{error.cls_name}: ").partition(f"{error.cls_name}: ")
+            return f"{event.step_key}: {text[2] or text[0]} (run {result.run_id})"
     return f"run {result.run_id} failed before its first step"
 
 
-def serve(host: str, port: int) -> int:
-    """Run Dagster's web server and daemon until they are told to stop; their exit code."""
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def serve(host: str, port: int, environment: Mapping[str, str]) -> int:
+    """Run Dagster's web server and daemon until they are told to stop; their exit code.
+
+    `environment` holds the settings with paths that mean the same in any working directory.
+    """
     workspace = pathlib.Path("workspace.yaml").absolute()
     where = ["-w", str(workspace)] if workspace.exists() else ["-m", "pathstats_pipeline.definitions", "-a", "defs"]
     command = [sys.executable, "-m", "dagster", "dev", *where, "-h", host, "-p", str(port)]
-    server = subprocess.Popen(command)
+    # From its home: beside a dagster.yaml that is not the instance's, it would warn that it does not use that one.
+    server = subprocess.Popen(command, cwd=os.environ["DAGSTER_HOME"], env={**os.environ, **environment})
     try:
         # The terminal sends its interrupt to the servers as well; what is left to do here is to wait for them.
         with _forwarding(server):

@@ -10,7 +10,7 @@ import dataclasses
 import datetime as dt
 import io
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO, Final
 
 import polars as pl
@@ -18,6 +18,7 @@ import polars as pl
 from pathstats_pipeline.events.formats.parsed import LogFormat
 from pathstats_pipeline.events.load import Load
 from pathstats_pipeline.events.schema import EVENT_NAMES, PARSED_SCHEMA, REJECTED_SCHEMA
+from pathstats_pipeline.events.window import naive_utc
 from pathstats_pipeline.intake.lines import LineBlock, Source, SourceError, open_source, read_blocks
 from pathstats_pipeline.intake.sources import Segment, next_segments, survey
 from pathstats_pipeline.settings import Settings
@@ -28,6 +29,8 @@ CLOCK_NEVER_SET: Final = dt.datetime(2000, 1, 2)  # noqa: DTZ001 - naive UTC
 FUTURE_TOLERANCE: Final = dt.timedelta(days=1)
 """How far ahead of ours an event's clock may be; beyond, its line is rejected."""
 SAMPLE_LINES: Final = 2_000
+SETTLED_AFTER: Final = dt.timedelta(seconds=60)
+"""Buffers of servers and log shippers are flushed sooner: a line that is still half after that stays half."""
 LOAD_ROWS: Final = 1_000_000
 """Rows gathered before loads are published: it bounds memory and, with the file alone, decides where loads end."""
 TOO_EARLY_SHARE: Final = 0.5
@@ -39,19 +42,24 @@ FormatChooser = Callable[[pl.Series], LogFormat]
 
 @dataclasses.dataclass(frozen=True)
 class Intake:
-    """Where and under which limits files are ingested; `first_hour` and `now` are naive UTC."""
+    """Where and under which limits files are ingested; `first_hour` and `now` are naive UTC.
+
+    `finished` says that nobody writes to the files any more: a last line without its line end is then a line, too.
+    """
 
     landing: Landing
     first_hour: dt.datetime
     now: dt.datetime
     choose_format: FormatChooser
     load_rows: int = LOAD_ROWS
+    finished: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
 class IngestReport:
-    """What became of a file's lines: accepted + rejected + before = lines.
+    """What became of a file's lines: accepted + rejected + before + unfinished = lines.
 
+    `unfinished` is 1 where the last line was left for the next time, since it may still be in the writing.
     `hours` are those that the file has loads in, also from earlier times; `first` and `last` are of the accepted.
     """
 
@@ -60,6 +68,7 @@ class IngestReport:
     accepted: int = 0
     rejected: int = 0
     before: int = 0
+    unfinished: int = 0
     loads: int = 0
     first: dt.datetime | None = None
     last: dt.datetime | None = None
@@ -69,13 +78,24 @@ class IngestReport:
     @property
     def lines(self) -> int:
         """All lines of the file."""
-        return self.accepted + self.rejected + self.before
+        return self.accepted + self.rejected + self.before + self.unfinished
 
 
 def first_hour(settings: Settings) -> dt.datetime:
     """The first hour that events may lie in: the first partition's where it is set."""
     start = settings.start_date
     return dt.datetime.combine(start, dt.time()) if start else CLOCK_NEVER_SET
+
+
+def ingest_files(paths: Iterable[pathlib.Path], intake: Intake) -> tuple[list[IngestReport], list[str]]:
+    """Ingest files one by one; what became of those that can be read, and one line for each that can't."""
+    reports, problems = [], []
+    for path in paths:
+        try:
+            reports.append(ingest_file(path, intake))
+        except SourceError as error:
+            problems.append(str(error))
+    return reports, problems
 
 
 def ingest_file(path: pathlib.Path, intake: Intake) -> IngestReport:
@@ -88,8 +108,11 @@ def ingest_file(path: pathlib.Path, intake: Intake) -> IngestReport:
     file = _file_of(path)
     with open_source(path) as stream:
         beginning = survey(stream, [segment.end for segment in known])
+        unfinished = beginning.is_cut and not (intake.finished or stream.compressed or _is_settled(path, intake.now))
+    if unfinished:
+        beginning = beginning.whole_lines()
     segments, before, hours = next_segments(_source_path(path), beginning, known, intake.now)
-    report = IngestReport(path, before=before, hours=frozenset(hours))
+    report = IngestReport(path, before=before, unfinished=int(unfinished), hours=frozenset(hours))
     if not segments:
         return report
     log_format = _format_of(path, intake)
@@ -101,6 +124,12 @@ def ingest_file(path: pathlib.Path, intake: Intake) -> IngestReport:
                 raise SourceError(f"{path}: was replaced while it was read; run again")
             report = _ingest_segment(stream, segment, log_format, intake, report)
     return report
+
+
+def _is_settled(path: pathlib.Path, now: dt.datetime) -> bool:
+    """Whether nobody has written to a file for a while; a clock that is far off settles it, too."""
+    written = naive_utc(dt.datetime.fromtimestamp(path.stat().st_mtime, dt.UTC))
+    return abs(now - written) > SETTLED_AFTER
 
 
 def _file_of(path: pathlib.Path) -> tuple[int, int]:
@@ -137,7 +166,7 @@ def _refuse_if_too_early(path: pathlib.Path, events: pl.DataFrame, first_hour: d
         first = early.select(pl.col("event_time").min()).item()
         raise SourceError(
             f"{path}: its events begin on {first:%Y-%m-%d}, before the first partition; nothing was ingested: "
-            f"set PATHSTATS_START_DATE={first:%Y-%m-%d} or earlier (it is {first_hour:%Y-%m-%d})"
+            f"set PATHSTATS_START_DATE={first:%Y-%m-%d} or earlier (unset, it is {CLOCK_NEVER_SET:%Y-%m-%d})"
         )
 
 

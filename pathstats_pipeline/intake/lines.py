@@ -48,6 +48,11 @@ class Source:
         self._stream = stream
         self._file = file
 
+    @property
+    def compressed(self) -> bool:
+        """Whether the file is uncompressed on the way; nobody appends lines to such a file."""
+        return self._stream is not self._file
+
     def read(self, size: int = -1) -> bytes:
         """Read up to `size` bytes; empty only at the end of a file that is whole."""
         try:

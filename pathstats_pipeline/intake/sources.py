@@ -67,11 +67,22 @@ class Segment:
 
 @dataclasses.dataclass(frozen=True)
 class Beginning:
-    """A stream's length, its hash, and for some of its prefixes: hash, line count, and where the last line starts."""
+    """A stream's length and hash, the same of its whole lines alone, and the facts of some of its prefixes."""
 
     length: int
     sha256: str
+    whole_end: int
+    whole_sha256: str
     prefixes: dict[int, "Prefix"]
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the last line has no line end."""
+        return self.whole_end < self.length
+
+    def whole_lines(self) -> "Beginning":
+        """The same without a last line that has no line end."""
+        return dataclasses.replace(self, length=self.whole_end, sha256=self.whole_sha256)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,19 +98,21 @@ def survey(stream: Readable, lengths: Iterable[int]) -> Beginning:
     """Read a stream to its end; facts of its prefixes of these lengths, as far as it has them."""
     boundaries = sorted(set(lengths))
     sha, length, lines, whole_end = hashlib.sha256(), 0, 0, 0
+    whole = sha.copy()
     prefixes: dict[int, Prefix] = {}
     while chunk := stream.read(_READ_BYTES):
         while chunk:
             until = boundaries[0] - length if boundaries else len(chunk)
             piece, chunk = chunk[:until], chunk[until:]
-            sha.update(piece)
-            lines += piece.count(_NEWLINE)
-            if (last := piece.rfind(_NEWLINE)) >= 0:
-                whole_end = length + last + 1
+            last = piece.rfind(_NEWLINE) + 1
+            sha.update(piece[:last])
+            if last:
+                lines, whole_end, whole = lines + piece.count(_NEWLINE), length + last, sha.copy()
+            sha.update(piece[last:])
             length += len(piece)
             if boundaries and length == boundaries[0]:
                 prefixes[boundaries.pop(0)] = Prefix(sha.hexdigest(), lines, whole_end)
-    return Beginning(length, sha.hexdigest(), prefixes)
+    return Beginning(length, sha.hexdigest(), whole_end, whole.hexdigest(), prefixes)
 
 
 def next_segments(

@@ -69,6 +69,10 @@ class _State:
     pid: int | None
 
 
+_PROBE: Final = "pathstats-ready"
+"""A bucket and an object of our own, by which a server that has just started is asked whether it is there."""
+
+
 @dataclasses.dataclass(frozen=True)
 class LocalS3:
     """The S3 server of one directory; `port` 0 takes any free port and keeps it over restarts."""
@@ -151,12 +155,12 @@ class LocalS3:
 
     def _start_alone(self, weed: Path) -> bool:
         self._ensure_credentials()
-        if not self._lives():
-            self._launch(weed)
-            return True
-        if not self._wait_ready():
+        if self._lives() and self._wait_ready():
+            return False
+        if self._lives():
             raise LocalS3Error(f"the local S3 server of {self.directory} lives but doesn't answer{self._log_end()}")
-        return False
+        self._launch(weed)  # there was none, or it died while it was waited for
+        return True
 
     def _launch(self, weed: Path) -> None:
         """Start a process and wait until it answers; another one may snatch a port in between, so more than once."""
@@ -228,8 +232,14 @@ class LocalS3:
 
     @staticmethod
     def _answers(client: "S3Client") -> bool:
+        """Whether objects can be read and written: the gateway answers before the volumes behind it are known to it."""
         try:
-            client.list_buckets()
+            buckets = [bucket["Name"] for bucket in client.list_buckets()["Buckets"]]
+            if _PROBE not in buckets:
+                client.create_bucket(Bucket=_PROBE)
+            for found in client.list_objects_v2(Bucket=_PROBE).get("Contents", []):
+                client.get_object(Bucket=_PROBE, Key=found["Key"])["Body"].read()
+            client.put_object(Bucket=_PROBE, Key=_PROBE, Body=b"ready")
         except (BotoCoreError, ClientError):
             return False
         return True

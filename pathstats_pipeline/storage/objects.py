@@ -41,6 +41,10 @@ class Objects(Protocol):
     def uri(self) -> str:
         """The root, for people."""
 
+    @property
+    def prefix(self) -> str:
+        """What stands before every key where others see it; empty where nothing does."""
+
     def put(self, key: str, body: bytes) -> bool:
         """Create the object, durable on return; False when the key was taken, and nothing was changed."""
 
@@ -77,6 +81,11 @@ class DirectoryObjects:
     def uri(self) -> str:
         """The directory."""
         return str(self.root)
+
+    @property
+    def prefix(self) -> str:
+        """Nothing."""
+        return ""
 
     def put(self, key: str, body: bytes) -> bool:
         """Create the file from bytes."""

@@ -47,6 +47,11 @@ class FakeObjects:
         """The root, for people."""
         return "fake://archive"
 
+    @property
+    def prefix(self) -> str:
+        """Nothing."""
+        return ""
+
     @contextlib.contextmanager
     def _arrow(self, verb: str, key: str) -> Iterator[None]:
         self.faults.boundary(f"before {verb} {key}")

@@ -1,0 +1,171 @@
+"""The commands as a user types them, above all when something is wrong: one line, an exit code, nothing lost."""
+
+import datetime as dt
+import json
+import os
+import pathlib
+
+import duckdb
+import pytest
+from commands import Shell
+
+from pathstats_pipeline.storage.local_s3 import LocalS3
+
+LINE = '192.0.2.{} - - [20/Nov/2026:05:00:{:02d} +0000] "GET /a/{} HTTP/1.1" 200 1234{} "-" "Mozilla/5.0"\n'
+
+
+@pytest.fixture
+def shell(tmp_path: pathlib.Path) -> Shell:
+    """A state of its own."""
+    return Shell(tmp_path / "home")
+
+
+def lines(count: int) -> str:
+    """Lines of the combined log format."""
+    return "".join(LINE.format(n % 200, n % 60, n, n) for n in range(count))
+
+
+def counts(printed: str) -> list[int]:
+    """The numbers of the only file in the table that `ingest` prints."""
+    row = next(line for line in printed.splitlines() if line.startswith("│"))
+    return [int(cell.strip().replace(",", "")) for cell in row.split("│")[3:-1]]
+
+
+def test_a_line_that_is_still_being_written_is_left_for_the_next_time(shell: Shell, tmp_path: pathlib.Path) -> None:
+    """Half a line would become a wrong event for ever; whole, it is accepted once, and the counts add up."""
+    log = tmp_path / "access.log"
+    text = lines(30)
+    log.write_text(text[:-30])
+
+    first = counts(shell.ok("ingest", log))
+    log.write_text(text)
+    second = counts(shell.ok("ingest", log))
+    shell.ok("build", "--from", "2026-11-20T05:00", "--to", "2026-11-20T06:00")
+
+    assert (first, second) == ([30, 29, 0, 0, 1], [30, 1, 29, 0])
+    with duckdb.connect(str(shell.warehouse), read_only=True) as connection:
+        sizes = connection.execute("SELECT bytes_sent FROM pathstats.traffic_events ORDER BY 1").fetchall()
+    assert [size for (size,) in sizes] == sorted(int(f"1234{n}") for n in range(30))
+
+
+@pytest.mark.parametrize("how", ["settled", "finished"])
+def test_a_last_line_without_its_end_is_a_line_once_nobody_writes(
+    shell: Shell, tmp_path: pathlib.Path, how: str
+) -> None:
+    """A file that was not touched for a minute, or is said to be finished, is taken whole."""
+    log = tmp_path / "access.log"
+    log.write_text(lines(3).rstrip("\n"))
+    if how == "settled":
+        os.utime(log, (log.stat().st_atime, log.stat().st_mtime - 3_600))
+
+    printed = shell.ok("ingest", log, *(["--finished"] if how == "finished" else []))
+
+    assert counts(printed) == [3, 3, 0, 0]
+
+
+def test_a_file_that_cannot_be_read_does_not_keep_others_from_being_ingested(
+    shell: Shell, tmp_path: pathlib.Path
+) -> None:
+    """The table tells of those that were, one line of those that weren't, and the exit code says so."""
+    log = tmp_path / "access.log"
+    log.write_text(lines(5))
+
+    done = shell.run("ingest", tmp_path / "nosuch.log", log)
+
+    assert done.returncode == 1
+    assert counts(done.stdout) == [5, 5, 0, 0]
+    assert done.stderr.splitlines() == [f"pathstats: error: {tmp_path / 'nosuch.log'}: No such file or directory"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("PATHSTATS_LANDING", "gs://bucket/prefix"),
+        ("PATHSTATS_LANDING", __file__),
+        ("PATHSTATS_WAREHOUSE", "md:service"),
+        ("PATHSTATS_WAREHOUSE", "/"),
+        ("PATHSTATS_HOME", __file__),
+        ("PATHSTATS_PATH_RULES", __file__),
+        ("PATHSTATS_S3_PREFIX", "/../x"),
+        ("PATHSTATS_START_DATE", "2999-01-01"),
+        ("PATHSTATS_HOT_DAYS", "three"),
+    ],
+)
+def test_a_wrong_setting_is_refused_by_any_command_in_one_line(
+    tmp_path: pathlib.Path, variable: str, value: str
+) -> None:
+    """The line names the variable, and nothing is written anywhere."""
+    home = tmp_path / "home"
+
+    refused = Shell(home, ((variable, value),)).refused("top")
+
+    assert refused.startswith(f"pathstats: error: {variable}=")
+    assert not home.exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["build", "--from", "2026-11-20", "--to", "2026-11-20"],
+        ["build", "--from", "2026-11-20T05:30", "--to", "2026-11-21"],
+        ["build", "--from", "2999-01-01", "--to", "2999-01-02"],
+        ["archive", "yesterday"],
+        ["archive", "2999-01-01"],
+        ["verify", "2020-01-01"],
+        ["restore", "2020-01-01", "--to", "somewhere"],
+        ["top"],
+        ["ingest"],
+        ["ingest", "--map", "nosuch.toml", "nosuch.log"],
+        ["nosuch"],
+    ],
+)
+def test_a_command_that_cannot_be_done_says_why_in_one_line(shell: Shell, arguments: list[str]) -> None:
+    """No traceback, and an exit code that isn't 0."""
+    assert shell.refused(*arguments).startswith("pathstats: error: ")
+
+
+def test_a_run_that_fails_is_one_line_that_names_the_file(shell: Shell, tmp_path: pathlib.Path) -> None:
+    """Dagster's own story is in the UI, not on the terminal."""
+    log = tmp_path / "access.log"
+    log.write_text(lines(5))
+    shell.ok("ingest", log)
+    broken = shell.home / "landing" / "dt=2026-11-20" / "hour=05" / "broken.parquet"
+    broken.write_bytes(b"garbage")
+
+    done = shell.run("build", "--from", "2026-11-20", "--to", "2026-11-21")
+
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert str(broken) in done.stderr
+
+
+def test_an_archive_that_was_tampered_with_is_refused_by_every_command(shell: Shell, tmp_path: pathlib.Path) -> None:
+    """Verify, restore, clean-up and its dry run agree; the day stays in the warehouse."""
+    log = tmp_path / "access.log"
+    log.write_text(lines(40).replace("20/Nov/2026", "20/Nov/2025"))
+    shell.ok("ingest", log)
+    shell.ok("build", "--from", "2025-11-20", "--to", "2025-11-21")
+    shell.ok("archive", "2025-11-20")
+    assert "would delete 40 event(s)" in shell.ok("cleanup", "2025-11-20", "--dry-run")
+    _tamper(LocalS3(shell.home / "s3"))
+
+    for command in (["verify"], ["restore", "--to", str(tmp_path)], ["cleanup"], ["cleanup", "--dry-run"], ["archive"]):
+        refused = shell.refused(command[0], "2025-11-20", *command[1:])
+        assert "events-2025-11-20-g0001" in refused
+    with duckdb.connect(str(shell.warehouse), read_only=True) as connection:
+        assert connection.execute("SELECT count(*) FROM pathstats.traffic_events").fetchall() == [(40,)]
+    assert dt.date(2025, 11, 20).isoformat() in shell.ok("top", "--format", "json", "--by", "errors")
+
+
+def _tamper(server: LocalS3) -> None:
+    """Flip a bit of the only object of the archive, which its manifest names by its whole key."""
+    from conftest import s3_client_of  # noqa: PLC0415 - a module of the tests, not of this package
+
+    server.start()
+    client = s3_client_of(server)
+    manifest = client.get_object(Bucket="pathstats", Key="archive/metadata/dt=2025-11-20/g0001.json")["Body"].read()
+    key = json.loads(manifest)["key"]
+    body = bytearray(client.get_object(Bucket="pathstats", Key=key)["Body"].read())
+    body[len(body) // 2] ^= 1
+    client.put_object(Bucket="pathstats", Key=key, Body=bytes(body))
+    server.stop()
