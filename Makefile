@@ -36,7 +36,7 @@ lint: $(READY) ## Format, lint, types, import layers.
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+	@$(BIN)/lint-imports
 
 format: $(READY) ## Rewrite the code in the house's format.
 	@$(BIN)/ruff format .

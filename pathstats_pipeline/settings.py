@@ -7,7 +7,8 @@ variables and files give them. Nothing else in the package reads the environment
 import datetime as dt
 import pathlib
 import re
-from typing import Annotated, Final
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
 
 import pydantic
 import pydantic_settings
@@ -143,6 +144,11 @@ class Settings(pydantic_settings.BaseSettings):
         return {**named, **({"PATHSTATS_LANDING": landing} if landing else {})}
 
 
+def _in_words(problem: Mapping[str, Any]) -> str:
+    reason = " ".join(problem["msg"].removeprefix("Value error, ").split())
+    return f"PATHSTATS_{str(problem['loc'][0]).upper()}={problem['input']!r}: {reason}"
+
+
 def _refuse_file(path: pathlib.Path) -> None:
     if path.exists() and not path.is_dir():
         raise ValueError("is a file, not a directory")
@@ -156,11 +162,7 @@ def load_settings() -> Settings:
     try:
         settings = Settings()
     except pydantic.ValidationError as error:
-        problems = "; ".join(
-            f"PATHSTATS_{str(problem['loc'][0]).upper()}={problem['input']!r}: {problem['msg'].removeprefix('Value error, ')}"
-            for problem in error.errors()
-        )
-        raise SettingsError(problems.replace("\n", " ")) from None
+        raise SettingsError("; ".join(map(_in_words, error.errors()))) from None
     if settings.start_date and settings.start_date > dt.datetime.now(dt.UTC).date():
         raise SettingsError(f"PATHSTATS_START_DATE={settings.start_date}: lies in the future")
     return settings
