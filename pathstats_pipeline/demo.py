@@ -14,7 +14,7 @@ import polars as pl
 from pathstats_pipeline import report
 from pathstats_pipeline.archive.cleanup import plan_cleanup
 from pathstats_pipeline.archive.day import manifests_of
-from pathstats_pipeline.events.window import DAY, Window
+from pathstats_pipeline.events.window import DAY, Window, runs_of_days
 from pathstats_pipeline.intake.choice import format_chooser
 from pathstats_pipeline.intake.ingest import Intake, first_hour, ingest_files
 from pathstats_pipeline.sample import write_sample
@@ -34,7 +34,7 @@ def run(settings: Settings, logs: Sequence[pathlib.Path], now: dt.datetime) -> N
     from pathstats_pipeline.defs import launch
 
     launch.prepare_home(settings.home)
-    spans = [launch.clamp(span, now) for span in _spans(hours)]
+    spans = [launch.clamp(span, now) for span in runs_of_days(hour.date() for hour in hours)]
     for span in spans:
         report.note(f"building {span.start:%Y-%m-%d %H:%M} to {span.end:%Y-%m-%d %H:%M}")
         for _ in launch.build_hours(span):
@@ -73,16 +73,6 @@ def _ingest(settings: Settings, files: Sequence[pathlib.Path], now: dt.datetime)
     for problem in problems:
         report.note(f"not ingested: {problem}")
     return {hour for each in reports for hour in each.hours}
-
-
-def _spans(hours: set[dt.datetime]) -> Iterator[Window]:
-    """The days that have events, as windows of consecutive days."""
-    days = sorted({hour.date() for hour in hours})
-    start = 0
-    for position, day in enumerate(days):
-        if position + 1 == len(days) or days[position + 1] - day > DAY:
-            yield Window(Window.of_day(days[start]).start, Window.of_day(day).end)
-            start = position + 1
 
 
 def _archive(settings: Settings, days: Sequence[dt.date], now: dt.datetime) -> None:

@@ -17,7 +17,7 @@ import rich.table
 from rich.markup import escape
 
 from pathstats_pipeline.archive.manifest import Manifest
-from pathstats_pipeline.events.window import Window, rfc3339
+from pathstats_pipeline.events.window import Window, rfc3339, runs_of_days
 from pathstats_pipeline.intake.ingest import IngestReport
 from pathstats_pipeline.stats.rollup import merge_statistics
 
@@ -45,6 +45,7 @@ _TOP_COLUMNS: Final = (
     "unique_ips",
 )
 _MAX_REASONS: Final = 12
+_MAX_RUNS: Final = 5
 
 PIPE_WIDTH: Final = 200
 """Columns where nobody looks on: in a pipe or a file, tables are not squeezed to 80."""
@@ -92,12 +93,11 @@ def ingested(reports: Sequence[IngestReport]) -> None:
         say(f"rejected {count:,}: {reason}")
     if any(each.unfinished for each in reports):
         say("unfinished: a last line without its line end is left for the next time; --finished takes it now")
-    firsts = [each.first for each in reports if each.first]
-    lasts = [each.last for each in reports if each.last]
-    if firsts and lasts:
-        start, end = min(firsts).replace(minute=0, second=0), max(lasts).replace(minute=0, second=0)
-        end += dt.timedelta(hours=1)
-        say(f"next: pathstats build --from {start:%Y-%m-%dT%H:00} --to {end:%Y-%m-%dT%H:00}")
+    runs = runs_of_days(hour.date() for each in reports if each.loads for hour in each.hours)
+    for run in runs[:_MAX_RUNS]:
+        say(f"next: pathstats build --from {run.start:%Y-%m-%d} --to {run.end:%Y-%m-%d}")
+    if len(runs) > _MAX_RUNS:
+        say(f"      and {len(runs) - _MAX_RUNS} more runs of days, until {runs[-1].end:%Y-%m-%d}")
 
 
 def archived(date: dt.date, manifests: Sequence[Manifest], root: str) -> None:

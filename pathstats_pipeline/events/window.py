@@ -5,7 +5,7 @@ Naive datetimes here are UTC: that is how DuckDB and Polars hold them. Nothing i
 
 import dataclasses
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Self
 
 HOUR = dt.timedelta(hours=1)
@@ -43,6 +43,17 @@ class Window:
         while dt.datetime.combine(day, dt.time()) < self.end:
             yield day
             day += DAY
+
+
+def runs_of_days(days: Iterable[dt.date]) -> list[Window]:
+    """The days as windows, one for each run of consecutive days, in order."""
+    runs: list[Window] = []
+    for day in sorted(set(days)):
+        window = Window.of_day(day)
+        if runs and runs[-1].end == window.start:
+            window = Window(runs.pop().start, window.end)
+        runs.append(window)
+    return runs
 
 
 def naive_utc(moment: dt.datetime) -> dt.datetime:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pathstats_pipeline.events.window import HOUR, Window, from_rfc3339, naive_utc, rfc3339
+from pathstats_pipeline.events.window import HOUR, Window, from_rfc3339, naive_utc, rfc3339, runs_of_days
 
 DAY = dt.date(2026, 3, 29)
 """The day on which clocks in Europe are put forward; UTC doesn't care."""
@@ -42,3 +42,14 @@ def test_rfc3339_keeps_every_microsecond(moment: dt.datetime) -> None:
 def test_a_moment_with_an_offset_becomes_utc(text: str) -> None:
     """The same moment, however its clock was set."""
     assert naive_utc(dt.datetime.fromisoformat(text)) == Window.of_day(DAY).start + HOUR / 2
+
+
+def test_days_become_runs_of_consecutive_days() -> None:
+    """Days in any order, and twice, are one window each run; a gap of a day begins another."""
+    days = [dt.date(2024, 3, 1), dt.date(2024, 2, 28), dt.date(2024, 2, 29), dt.date(2024, 3, 3), dt.date(2024, 3, 1)]
+
+    first, second = runs_of_days(days)
+
+    assert (first.start, first.end) == (dt.datetime(2024, 2, 28), dt.datetime(2024, 3, 2))
+    assert (second.start, second.end) == (dt.datetime(2024, 3, 3), dt.datetime(2024, 3, 4))
+    assert runs_of_days([]) == []
