@@ -14,10 +14,13 @@ import polars as pl
 
 from pathstats_pipeline.events import templates
 from pathstats_pipeline.events.schema import TIME, Column
-from pathstats_pipeline.stats import latency, ordering, visitors
+from pathstats_pipeline.stats import fallback, latency, ordering, pairs, visitors
 
 EVENT_INPUT: Final = ("event_time", "method", "path", "status", "response_time_ms", "bytes_sent", "client_ip")
 """The columns of events that statistics are made of."""
+
+SAMPLED_INPUT: Final = (*EVENT_INPUT, "event_id")
+"""The same for the reservoirs of `pairs.SketchChoice.RESERVOIR_BLOOM`, which sample events by their ids."""
 
 PERCENTILES: Final = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 
@@ -93,7 +96,11 @@ class _Grouping:
 
 
 def path_statistics(
-    events: pl.DataFrame, *, rules: Sequence[templates.PathRule] = (), max_templates: int = 10_000
+    events: pl.DataFrame,
+    *,
+    rules: Sequence[templates.PathRule] = (),
+    max_templates: int = 10_000,
+    sketches: pairs.SketchChoice = pairs.SketchChoice.TDIGEST_HLL,
 ) -> pl.DataFrame:
     """Statistics of events: one row for each (hour, path template, method), in `HOURLY_SCHEMA`.
 
@@ -101,7 +108,8 @@ def path_statistics(
     of hours in any order; the order doesn't change a byte of the result. An hour keeps its `max_templates` templates
     with the most requests, ties by name; the rest are counted in `__other__`, sketches and all. Methods outside
     `METHODS` are counted under `-`. Over the rows of an hour, `requests` sums up to its events. Rows come by hour, then
-    most requests first, then path and method.
+    most requests first, then path and method. With `sketches` other than the default, see fallback.py, and events have
+    their event_id.
     """
     if events.is_empty():
         return pl.DataFrame(schema=HOURLY_SCHEMA)
@@ -117,7 +125,9 @@ def path_statistics(
                 sketch_measures(
                     _latencies(events["response_time_ms"], order, groups, n_groups),
                     _visitors(events["client_ip"], order, groups, n_groups),
-                ),
+                )
+                if sketches is pairs.SketchChoice.TDIGEST_HLL
+                else sketch_measures(*fallback.sketch(events, grouping.groups, n_groups), pairs.PAIRS[sketches]),
             ],
             how="horizontal",
         )
@@ -126,9 +136,11 @@ def path_statistics(
     )
 
 
-def sketch_measures(latencies: latency.LatencySketches, clients: visitors.VisitorSketches) -> pl.DataFrame:
-    """The measures [group] that are read off the sketches, and the states themselves."""
-    percentiles = latency.percentiles(latencies, list(PERCENTILES.values()))
+def sketch_measures(
+    latencies: Any, clients: Any, pair: pairs.Pair = pairs.PAIRS[pairs.SketchChoice.TDIGEST_HLL]
+) -> pl.DataFrame:
+    """The measures [group] that are read off the sketches of a pair, and the states themselves."""
+    percentiles = pair.latency.percentiles(latencies, list(PERCENTILES.values()))
     return pl.DataFrame(
         {
             "response_time_ms_count": latencies.count,
@@ -136,9 +148,9 @@ def sketch_measures(latencies: latency.LatencySketches, clients: visitors.Visito
             "response_time_ms_min": latencies.min,
             "response_time_ms_max": latencies.max,
             **{f"response_time_ms_{name}": percentiles[:, at] for at, name in enumerate(PERCENTILES)},
-            "unique_ips": visitors.estimate(clients),
-            "latency_sketch": latency.encode(latencies),
-            "visitors_sketch": visitors.encode(clients),
+            "unique_ips": pair.visitors.estimate(clients),
+            "latency_sketch": pair.latency.encode(latencies),
+            "visitors_sketch": pair.visitors.encode(clients),
         }
     ).with_columns(pl.col(pl.Float64).fill_nan(None))
 
