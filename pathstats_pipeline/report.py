@@ -19,6 +19,8 @@ from rich.markup import escape
 from pathstats_pipeline.archive.manifest import Manifest
 from pathstats_pipeline.events.window import Window, rfc3339
 from pathstats_pipeline.intake.ingest import IngestReport
+from pathstats_pipeline.stats.exactness import Exactness, of_rows, statement
+from pathstats_pipeline.stats.pairs import DamagedSketch, DamageList
 from pathstats_pipeline.stats.rollup import merge_statistics
 
 Item = TypeVar("Item")
@@ -45,6 +47,7 @@ _TOP_COLUMNS: Final = (
     "unique_ips",
 )
 _MAX_REASONS: Final = 12
+_MAX_DAMAGED: Final = 5
 
 PIPE_WIDTH: Final = 200
 """Columns where nobody looks on: in a pipe or a file, tables are not squeezed to 80."""
@@ -109,35 +112,63 @@ def archived(date: dt.date, manifests: Sequence[Manifest], root: str) -> None:
 
 
 def top(rows: pl.DataFrame, window: Window, rejected: int, *, by: str, limit: int, form: str) -> None:
-    """The top paths of a window, from its hourly rows, in one pass over their sketches."""
-    ranked = top_paths(rows, by=by, limit=limit)
+    """The top paths of a window, from its hourly rows, in one pass over their sketches, and how exact they are.
+
+    Damaged sketches are told on stderr and left out. CSV is the rows alone.
+    """
+    damage = DamageList(rows)
+    merged = merge_statistics(rows, by=("path", "method"), on_damaged=damage)
+    _note_damaged(damage.sketches)
+    ranked = _ranked(merged, by=by, limit=limit)
+    shown = ranked.select(_TOP_COLUMNS)
+    if form == "csv":
+        sys.stdout.write(shown.write_csv())
+        return
+    exactness = statement(merged, ranked, rejected, len(damage.sketches))
     if form == "json":
-        records = ranked.to_dicts()
-        answer = {"from": rfc3339(window.start), "to": rfc3339(window.end), **_exactness(rows, rejected)}
-        json.dump({**answer, "paths": records}, sys.stdout, indent=2)
+        answer = {"from": rfc3339(window.start), "to": rfc3339(window.end), **_exactness_facts(exactness)}
+        answer["damaged_sketches"] = [str(each) for each in damage.sketches[:_MAX_DAMAGED]]
+        answer["paths"] = shown.hstack(of_rows(ranked)).to_dicts()
+        json.dump(answer, sys.stdout, indent=2)
         sys.stdout.write("\n")
-    elif form == "csv":
-        sys.stdout.write(ranked.write_csv())
     else:
-        _out.print(_top_table(ranked, f"{window.start:%Y-%m-%d %H:%M} to {window.end:%Y-%m-%d %H:%M} UTC, by {by}"))
-        facts = _exactness(rows, rejected)
-        say(
-            f"{facts['requests']:,} requests, {facts['response_time_samples']:,} with a response time; "
-            f"{rejected:,} rejected lines ({facts['rejected_share']:.2%})"
-        )
+        _out.print(_top_table(shown, f"{window.start:%Y-%m-%d %H:%M} to {window.end:%Y-%m-%d %H:%M} UTC, by {by}"))
+        for line in exactness.lines():
+            say(line)
 
 
-def top_paths(rows: pl.DataFrame, *, by: str, limit: int) -> pl.DataFrame:
-    """Rows of statistics merged by path and method, the first `limit` of a ranking; ties by path and method."""
-    merged = merge_statistics(rows, by=("path", "method"))
+def _ranked(merged: pl.DataFrame, *, by: str, limit: int) -> pl.DataFrame:
+    """The first `limit` rows of a ranking; ties by path and method."""
     rank = merged.with_columns(_RANKED_BY[by].fill_null(-1).alias("rank"))
-    return rank.sort("rank", "path", "method", descending=[True, False, False]).head(limit).select(_TOP_COLUMNS)
+    return rank.sort("rank", "path", "method", descending=[True, False, False]).head(limit)
 
 
-def _exactness(rows: pl.DataFrame, rejected: int) -> dict[str, Any]:
-    requests, samples = (int(rows[name].sum() or 0) for name in ("requests", "response_time_ms_count"))
-    share = rejected / (requests + rejected) if requests + rejected else 0.0
-    return {"requests": requests, "response_time_samples": samples, "rejected_lines": rejected, "rejected_share": share}
+def _note_damaged(damaged: Sequence[DamagedSketch]) -> None:
+    for each in damaged[:_MAX_DAMAGED]:
+        note(f"damaged, left out: {each}")
+    if damaged:
+        more = f" ({len(damaged) - _MAX_DAMAGED:,} more are)" if len(damaged) > _MAX_DAMAGED else ""
+        note(f"build the hours of damaged sketches again: pathstats build --from T --to T{more}")
+
+
+def _exactness_facts(exactness: Exactness) -> dict[str, Any]:
+    """The statement of exactness as JSON."""
+    return {
+        "requests": exactness.requests,
+        "response_time_samples": exactness.samples,
+        "dropped_times": exactness.dropped,
+        "rejected_lines": exactness.rejected_lines,
+        "rejected_share": exactness.rejected_share,
+        "sketches": exactness.pair.choice.value,
+        "approximation": exactness.pair.how,
+        "rows_with_times": exactness.timed_rows,
+        "rows_with_exact_percentiles": exactness.exact_percentiles,
+        "rank_error_percentage_points": dict(exactness.rank_error_pp),
+        "rows_with_visitors": exactness.visited_rows,
+        "rows_with_exact_visitors": exactness.exact_visitors,
+        "visitors_relative_error": exactness.visitors_error,
+        "damaged_sketch_count": exactness.damaged,
+    }
 
 
 def _top_table(ranked: pl.DataFrame, title: str) -> rich.table.Table:

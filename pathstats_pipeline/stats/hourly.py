@@ -19,8 +19,11 @@ from pathstats_pipeline.stats import fallback, latency, ordering, pairs, visitor
 EVENT_INPUT: Final = ("event_time", "method", "path", "status", "response_time_ms", "bytes_sent", "client_ip")
 """The columns of events that statistics are made of."""
 
-SAMPLED_INPUT: Final = (*EVENT_INPUT, "event_id")
-"""The same for the reservoirs of `pairs.SketchChoice.RESERVOIR_BLOOM`, which sample events by their ids."""
+
+def event_input(sketches: pairs.SketchChoice) -> tuple[str, ...]:
+    """The columns of events that statistics with these sketches are made of: reservoirs sample events by their ids."""
+    return EVENT_INPUT if sketches is pairs.SketchChoice.TDIGEST_HLL else (*EVENT_INPUT, "event_id")
+
 
 PERCENTILES: Final = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 

@@ -5,6 +5,7 @@ through this room. States of two pairs are never merged. How a sketch works stan
 """
 
 import dataclasses
+import datetime as dt
 import enum
 import itertools
 from collections.abc import Mapping, Sequence
@@ -77,7 +78,8 @@ class VisitorKernel(Protocol):
 class Pair:
     """A latency kernel and a visitor kernel, how each approximates, and by how much where it isn't exact.
 
-    `rank_error_pp` is in percentage points by percentile, `visitors_error` the relative standard error.
+    `rank_error_pp` is in percentage points by percentile, `bound` says what sort of bound it is, and `visitors_error`
+    is the relative standard error.
     """
 
     choice: SketchChoice
@@ -86,6 +88,7 @@ class Pair:
     latency_how: str
     visitors_how: str
     rank_error_pp: Mapping[str, float]
+    bound: str
     visitors_error: float
 
     @property
@@ -102,6 +105,7 @@ PAIRS: Final[Mapping[SketchChoice, Pair]] = {
         latency_how=f"t-digest, compression {latency.COMPRESSION}",
         visitors_how=f"HyperLogLog, p = {visitors.PRECISION}",
         rank_error_pp={"p50": 0.5, "p95": 0.2, "p99": 0.1},
+        bound="(measured, docs/sketches.md)",
         visitors_error=1.04 / visitors.REGISTERS**0.5,
     ),
     SketchChoice.RESERVOIR_BLOOM: Pair(
@@ -111,6 +115,7 @@ PAIRS: Final[Mapping[SketchChoice, Pair]] = {
         latency_how=f"uniform sample of at most {reservoir.CAPACITY:,} times",
         visitors_how=f"Bloom filter of {bloom.BITS:,} bits",
         rank_error_pp=reservoir.RANK_ERROR_PP,
+        bound="(99.7 % confidence)",
         visitors_error=bloom.RELATIVE_ERROR,
     ),
 }
@@ -142,7 +147,7 @@ def column_of(kind: framing.Kind) -> str:
 def row_name(row: Mapping[str, Any]) -> str:
     """A row of statistics in a message: its hour or day, method and path, as far as it has them."""
     time = row.get("hour") or row.get("day")
-    shown = [time.isoformat(timespec="minutes") if hasattr(time, "hour") else str(time)] if time else []
+    shown = [time.isoformat(timespec="minutes") if isinstance(time, dt.datetime) else str(time)] if time else []
     return " ".join([*shown, *(str(row[name]) for name in ("method", "path") if name in row)]) or "the row"
 
 
@@ -197,8 +202,9 @@ def _refuse_mixed(rows: pl.DataFrame, keyed: pl.DataFrame, times: list[str]) -> 
 
 @dataclasses.dataclass(frozen=True)
 class DamagedSketch:
-    """A state that can't be read: its row's name, the column, and why."""
+    """A state that can't be read: its row's hour or day and name, the column, and why."""
 
+    time: dt.date | None
     row: str
     column: str
     reason: str
@@ -216,8 +222,17 @@ class DamageList:
         self.sketches: list[DamagedSketch] = []
         """The damaged states so far."""
 
+    def of_day(self, day: dt.date) -> list[DamagedSketch]:
+        """The damaged states of one day."""
+        return [
+            each
+            for each in self.sketches
+            if (each.time.date() if isinstance(each.time, dt.datetime) else each.time) == day
+        ]
+
     def __call__(self, kind: framing.Kind, damaged: Sequence[framing.Damaged]) -> None:
         """Take note of damaged states of one kind."""
         for each in damaged:
-            name = row_name(self._rows.row(each.row, named=True))
-            self.sketches.append(DamagedSketch(name, column_of(kind), each.reason))
+            row = self._rows.row(each.row, named=True)
+            time = next((row[name] for name in _TIMES if name in row), None)
+            self.sketches.append(DamagedSketch(time, row_name(row), column_of(kind), each.reason))
