@@ -77,7 +77,7 @@ def path_stats_hourly(
     pool="duckdb",
     metadata={"dagster/table_name": "pathstats.path_stats_daily", "dagster/column_schema": columns_of(DAILY_COLUMNS)},
 )
-def path_stats_daily(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
+def path_stats_daily(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster takes a parameter for a tuple where there are checks
     """Statistics of a day by path template and method, in `pathstats.path_stats_daily`.
 
     Reads the hourly statistics of the day and merges their sketches in one pass; percentiles come from the merged
