@@ -19,6 +19,15 @@ from rich.markup import escape
 from pathstats_pipeline.archive.manifest import Manifest
 from pathstats_pipeline.events.window import Window, rfc3339
 from pathstats_pipeline.intake.ingest import IngestReport
+from pathstats_pipeline.intake.paths import RawPaths
+from pathstats_pipeline.stats.candidates import (
+    EVENTS_MEASURED,
+    EVENTS_TIMED,
+    QUANTILES,
+    SIZE_LIMIT_BYTES,
+    TIME_LIMIT_MS,
+    Finding,
+)
 from pathstats_pipeline.stats.exactness import Exactness, of_rows, statement
 from pathstats_pipeline.stats.pairs import DamagedSketch, DamageList
 from pathstats_pipeline.stats.rollup import merge_statistics
@@ -135,6 +144,48 @@ def top(rows: pl.DataFrame, window: Window, rejected: int, *, by: str, limit: in
         _out.print(_top_table(shown, f"{window.start:%Y-%m-%d %H:%M} to {window.end:%Y-%m-%d %H:%M} UTC, by {by}"))
         for line in exactness.lines():
             say(line)
+
+
+def folded(templates: pl.DataFrame, counted: RawPaths, *, limit: int) -> None:
+    """What folds to what, most frequent first, and how many paths become how many templates."""
+    table = rich.table.Table("template", _right("requests"), _right("paths"), "most frequent path")
+    for template, requests, paths, example in templates.head(limit).iter_rows():
+        table.add_row(escape(template), f"{requests:,}", f"{paths:,}", escape(example or ""))
+    _out.print(table)
+    if templates.height > limit:
+        say(f"and {templates.height - limit:,} more templates: --limit")
+    rejected = f"; {counted.rejected_lines:,} lines rejected" if counted.rejected_lines else ""
+    say(
+        f"{counted.requests:,} requests ({counted.format_name}): {counted.counts.height:,} distinct raw paths become "
+        f"{templates.height:,} templates{rejected}"
+    )
+
+
+def candidates(findings: Sequence[Finding]) -> None:
+    """What the library check measured, ours first; absent libraries are listed as absent."""
+    names = ("100 events ms", "state KiB", "instance KiB", "error")
+    table = rich.table.Table("candidate", "sketches", "version", "BLOB", *(_right(name) for name in names), "verdict")
+    for each in findings:
+        if each.version is None:
+            table.add_row(each.name, each.role, "absent", *[""] * 6)
+            continue
+        blob, sizes = "yes" if each.round_trip else "no", (each.state_bytes, each.instance_bytes)
+        shown = (f"{each.time_ms:.2f}", *(f"{size / 1024:,.1f}" for size in sizes), _error(each))
+        table.add_row(each.name, each.role, each.version, blob, *shown, "; ".join(each.failures) or "passed")
+    _out.print(table)
+    say(
+        f"limits: {TIME_LIMIT_MS:.0f} ms for {EVENTS_TIMED} events, {SIZE_LIMIT_BYTES:,} bytes; errors at "
+        f"{EVENTS_MEASURED:,} events: rank in percentage points at {'/'.join(QUANTILES)}, or of the count; the bounds "
+        "of ours in brackets. Instance: what Python sees of it; libraries in C++ and Rust hide theirs"
+    )
+
+
+def _error(finding: Finding) -> str:
+    if finding.role == "visitors":
+        limit = f" ({finding.limits[0]:.2%})" if finding.limits else ""
+        return f"{finding.errors[0]:.2%}{limit}"
+    limits = f" ({'/'.join(f'{limit:g}' for limit in finding.limits)})" if finding.limits else ""
+    return "/".join(f"{error:.2f}" for error in finding.errors) + limits
 
 
 def _ranked(merged: pl.DataFrame, *, by: str, limit: int) -> pl.DataFrame:

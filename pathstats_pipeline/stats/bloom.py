@@ -35,13 +35,13 @@ _FILTER_FLAG: Final = 1
 _RBLOOM_HEADER: Final = 8
 
 
-def _spread(visitor: int) -> int:
+def spread(visitor: int) -> int:
     """The 128 bits that rbloom wants of a visitor's 64-bit hash; Python's own `hash` differs between machines."""
     return xxhash.xxh3_128_intdigest(visitor.to_bytes(_HASH_BYTES, "little"), seed=0) - _SIGNED_SHIFT
 
 
 def _new_filter() -> Bloom:
-    return Bloom(EXPECTED_VISITORS, FALSE_POSITIVE_RATE, _spread)
+    return Bloom(EXPECTED_VISITORS, FALSE_POSITIVE_RATE, spread)
 
 
 BITS: Final = _new_filter().size_in_bits
@@ -167,7 +167,7 @@ def decode_readable(states: pl.Series) -> tuple[BloomSketches, tuple[framing.Dam
     hashes = framing.take(frames.buffer, begins, _HASH_BYTES * sizes).view("<u8").astype(np.uint64)
     prefix = _FUNCTIONS.to_bytes(_RBLOOM_HEADER, "little")
     filters = tuple(
-        Bloom.load_bytes(prefix + frames.buffer[begin : begin + BITS // 8].tobytes(), _spread)
+        Bloom.load_bytes(prefix + frames.buffer[begin : begin + BITS // 8].tobytes(), spread)
         for begin in begins[full].tolist()
     )
     row_sizes = np.zeros(len(states), np.int64)
