@@ -135,6 +135,20 @@ def fold(paths: pl.Series, rules: Sequence[PathRule] = ()) -> pl.Series:
     )
 
 
+def foldings(counts: pl.DataFrame, rules: Sequence[PathRule] = ()) -> pl.DataFrame:
+    """What folds to what: template, requests, distinct raw paths, and the one of these that came most often.
+
+    `counts` has distinct paths and their requests. Most requests first, ties by template (and by path).
+    """
+    return (
+        counts.with_columns(template=fold(counts["path"], rules))
+        .sort("requests", "path", descending=[True, False], nulls_last=True)
+        .group_by("template", maintain_order=True)
+        .agg(pl.col("requests").sum(), pl.len().cast(pl.Int64).alias("paths"), pl.col("path").first().alias("example"))
+        .sort("requests", "template", descending=[True, False])
+    )
+
+
 def _template(bare: pl.Expr, rules: Sequence[PathRule]) -> pl.Expr:
     invalid = ~bare.str.starts_with("/").fill_null(value=False) & (bare != "*").fill_null(value=True)
     chosen: Any = pl.when(invalid).then(pl.lit(INVALID_TEMPLATE))
