@@ -5,7 +5,7 @@ Case, percent-encoding, doubled and trailing slashes, names of path parameters a
 compact dates (`20261122`) are numbers, `:id`: a user's rule can say more.
 
 Add a kind of segment to `_SEGMENTS`, with a row in its test's table. Work is done once for each distinct path, by
-Polars expressions, never in a Python loop. The cap on templates an hour is no matter of this room: see stats/hourly.py.
+Polars expressions, never in a Python loop.
 """
 
 import dataclasses
@@ -132,6 +132,31 @@ def fold(paths: pl.Series, rules: Sequence[PathRule] = ()) -> pl.Series:
         .join(distinct, on="path", how="left", nulls_equal=True, maintain_order="left")
         .get_column("template")
         .rename(paths.name)
+    )
+
+
+def cap(rows: pl.DataFrame, within: Sequence[str], max_templates: int) -> pl.DataFrame:
+    """Rows [path, requests, status_4xx, ...] with `__other__` in place of the templates beyond the cap.
+
+    In each group of `within` those templates stay that have the most requests not answered 4xx, then the most
+    requests, ties by name. What scanners probe is answered 4xx: however much of it there is, it comes last.
+    """
+    if rows["path"].n_unique() <= max_templates:
+        return rows
+    served = pl.col("requests") - pl.col("status_4xx")
+    ranked = (
+        rows.filter(pl.col("path") != OTHER_TEMPLATE)
+        .group_by(*within, "path")
+        .agg(served.sum().alias("served"), pl.col("requests").sum())
+        .sort("served", "requests", "path", descending=[True, True, False])
+    )
+    position = pl.int_range(pl.len())
+    cut = ranked.filter((position.over(within) if within else position) >= max_templates)
+    cut = cut.select(*within, "path", __cut__=pl.lit(value=True))
+    return (
+        rows.join(cut, on=[*within, "path"], how="left", maintain_order="left")
+        .with_columns(path=pl.when(pl.col("__cut__")).then(pl.lit(OTHER_TEMPLATE)).otherwise("path"))
+        .drop("__cut__")
     )
 
 

@@ -53,7 +53,7 @@ def merge_statistics(
     parts = pairs.split_by_pair(rows.with_row_index(_ROW), by)
     if max_templates is not None and "path" in by:
         within = [key for key in by if key not in ("path", "method")]
-        parts = [(pair, _cap(part, within, max_templates)) for pair, part in parts]
+        parts = [(pair, templates.cap(part, within, max_templates)) for pair, part in parts]
     times = [key for key in by if key in _TIMES]
     others = [key for key in by if key not in _TIMES]
     descending = [*(False for _ in times), True, *(False for _ in others)]
@@ -81,22 +81,6 @@ def daily_statistics(
     dated = rows.with_columns(day=pl.col("hour").dt.date())
     merged = merge_statistics(dated, ("day", "path", "method"), max_templates=max_templates, on_damaged=on_damaged)
     return merged.select(pl.col(name).cast(dtype) for name, dtype in hourly.DAILY_SCHEMA.items())
-
-
-def _cap(rows: pl.DataFrame, within: list[str], max_templates: int) -> pl.DataFrame:
-    """Rows with `__other__` in place of the templates beyond the cap; ranked by requests, ties by name."""
-    real = rows.filter(pl.col("path") != templates.OTHER_TEMPLATE)
-    ranked = (
-        real.group_by(*within, "path").agg(pl.col("requests").sum()).sort("requests", "path", descending=[True, False])
-    )
-    position = pl.int_range(pl.len())
-    cut = ranked.filter((position.over(within) if within else position) >= max_templates)
-    cut = cut.select(*within, "path", __cut__=pl.lit(value=True))
-    return (
-        rows.join(cut, on=[*within, "path"], how="left", maintain_order="left")
-        .with_columns(path=pl.when(pl.col("__cut__")).then(pl.lit(templates.OTHER_TEMPLATE)).otherwise("path"))
-        .drop("__cut__")
-    )
 
 
 def _number(rows: pl.DataFrame, by: list[str], keys: pl.DataFrame) -> pl.DataFrame:
