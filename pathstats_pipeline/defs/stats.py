@@ -8,7 +8,7 @@ import pathlib
 
 import dagster as dg
 
-from pathstats_pipeline.archive.history import events_of, windows_by_size
+from pathstats_pipeline.archive.history import tally_of, windows_by_size
 from pathstats_pipeline.defs.partitions import DAILY, DAYS_PER_RUN, HOURLY, HOURS_PER_RUN, window_of
 from pathstats_pipeline.defs.presentation import columns_of, day_key, hour_key, readability, some_of, statistics_facts
 from pathstats_pipeline.defs.resources import ArchiveStorage, Rules, WarehouseResource
@@ -55,7 +55,7 @@ def path_stats_hourly(
     path_rules = load_rules(pathlib.Path(rules.path_rules)) if rules.path_rules else ()
     with warehouse.open() as store:
         for span in windows_by_size(window, store.loads(window)):
-            events = events_of(store, span, event_input(rules.sketch_choice), archive_storage.objects)
+            events = tally_of(store, span, event_input(rules.sketch_choice), archive_storage.objects)
             rows = path_statistics(
                 events, rules=path_rules, max_templates=rules.max_templates, sketches=rules.sketch_choice
             )

@@ -22,6 +22,9 @@ CELL_SCHEMA: Final[dict[str, pl.DataType]] = {
     "requests": pl.Int64(),
     "status_4xx": pl.Int64(),
 }
+COUNTED: Final = ("event_time", "path", "method")
+"""What the cell stands for."""
+
 SAMPLED: Final = ("status", "bytes_sent", "response_time_ms", "client_ip")
 """What is known of each event besides its cell."""
 
@@ -77,7 +80,7 @@ def _number(frame: pl.DataFrame, first: int) -> tuple[pl.DataFrame, pl.DataFrame
     cell[found["row"].explode().to_numpy()] = np.repeat(
         np.arange(first, first + found.height, dtype=np.int32), found["requests"].to_numpy()
     )
-    batch = frame.drop("event_time", "path", "method").with_columns(pl.Series(CELL, cell))
+    batch = frame.drop(COUNTED).with_columns(pl.Series(CELL, cell))
     return found.select(*CELL_SCHEMA), batch
 
 
