@@ -171,7 +171,7 @@ def split_by_pair(rows: pl.DataFrame, by: Sequence[str]) -> list[tuple[Pair, pl.
         return [(PAIRS[held[0] if held else SketchChoice.TDIGEST_HLL], rows)]
     times = [name for name in by if name in _TIMES]
     choice = pl.coalesce(kinds.columns).alias("choice")
-    keyed = rows.select(times).with_columns(kinds).with_row_index("row").with_columns(choice)
+    keyed = kinds.with_columns(choice, *rows.select(times)).with_row_index("row")
     _refuse_mixed(rows, keyed, times)
     owner = pl.col("choice").drop_nulls().first()
     chosen = keyed.select((owner.over(times) if times else owner).fill_null(held[0].value)).to_series()
