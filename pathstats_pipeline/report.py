@@ -153,11 +153,11 @@ def folded(templates: pl.DataFrame, counted: RawPaths, *, limit: int) -> None:
         table.add_row(escape(template), f"{requests:,}", f"{paths:,}", escape(example or ""))
     _out.print(table)
     if templates.height > limit:
-        say(f"and {templates.height - limit:,} more templates: --limit")
-    rejected = f"; {counted.rejected_lines:,} lines rejected" if counted.rejected_lines else ""
+        say(f"and {templates.height - limit:,} more template(s): --limit")
+    rejected = f"; {counted.rejected_lines:,} line(s) rejected" if counted.rejected_lines else ""
     say(
-        f"{counted.requests:,} requests ({counted.format_name}): {counted.counts.height:,} distinct raw paths become "
-        f"{templates.height:,} templates{rejected}"
+        f"{counted.requests:,} request(s) ({counted.format_name}): {counted.counts.height:,} distinct raw path(s) become "
+        f"{templates.height:,} template(s){rejected}"
     )
 
 
