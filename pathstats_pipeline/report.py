@@ -156,8 +156,8 @@ def folded(templates: pl.DataFrame, counted: RawPaths, *, limit: int) -> None:
         say(f"and {templates.height - limit:,} more template(s): --limit")
     rejected = f"; {counted.rejected_lines:,} line(s) rejected" if counted.rejected_lines else ""
     say(
-        f"{counted.requests:,} request(s) ({counted.format_name}): {counted.counts.height:,} distinct raw path(s) become "
-        f"{templates.height:,} template(s){rejected}"
+        f"{counted.requests:,} request(s) ({counted.format_name}): {counted.counts.height:,} distinct raw path(s) "
+        f"become {templates.height:,} template(s){rejected}"
     )
 
 

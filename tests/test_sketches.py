@@ -263,3 +263,12 @@ def test_paths_try_reads_logs_and_refuses_in_one_line(tmp_path: pathlib.Path) ->
         assert failed.exit_code != 0
         assert told in str(failed.exception)
         assert len(str(failed.exception).splitlines()) == 1
+
+
+def test_the_readme_lists_every_command_and_setting() -> None:
+    """A command that nobody can find was not added."""
+    text = (pathlib.Path(__file__).parents[1] / "README.md").read_text("utf-8")
+
+    assert [name for name in cli.commands if f"`{name}" not in text] == []
+    assert "`paths try" in text
+    assert "`PATHSTATS_SKETCHES`" in text
