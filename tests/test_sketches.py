@@ -179,6 +179,33 @@ def test_a_damaged_state_is_named_by_top_and_by_the_day_and_the_others_go_on(
     assert metadata_of(instance, "path_stats_daily")["damaged_sketches"] == 0
 
 
+def test_a_range_of_days_warns_too_and_says_which_day(instance: dg.DagsterInstance) -> None:
+    """A backfill's run over several days has one result; each day's metadata has its own damage."""
+    build_hours(instance, *HOURS)
+    name = flip("latency_sketch")
+    done = (
+        build_defs()
+        .resolve_job_def("daily")
+        .execute_in_process(
+            instance=instance,
+            tags={
+                "dagster/asset_partition_range_start": "2026-02-28",
+                "dagster/asset_partition_range_end": str(DAY),
+            },
+        )
+    )
+
+    assert done.success
+    [check] = done.get_asset_check_evaluations()
+    assert (check.passed, check.severity, check.description) == (False, dg.AssetCheckSeverity.WARN, name)
+    found = {
+        event.partition: event.step_materialization_data.materialization.metadata
+        for event in done.get_asset_materialization_events()
+    }
+    assert {day: facts["requests"].value for day, facts in found.items()} == {"2026-02-28": 0, "2026-03-01": 3_000}
+    assert found["2026-03-01"]["damaged"].value == name
+
+
 def test_hours_of_two_kinds_are_refused_by_the_day_and_by_top(
     instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
