@@ -2,7 +2,7 @@
 
 ClickHouse (in process, chdb) makes states of the same kinds from a Parquet file of the same events. DuckDB's own
 estimates, on the same warehouse, keep no state. The loop over `tdigest` and `datasketch` objects, one of each for a
-cell, gets a sample of the events, and its time is scaled to all of them. Each takes the threads that it takes by itself.
+cell, gets a sample of the events, and its time is scaled to all of them. Each takes the threads it takes by itself.
 """
 
 import collections

@@ -48,6 +48,12 @@ def test_every_comparison_prints_its_lines_and_its_sides_agree() -> None:
     ]
 
 
+def test_the_memory_of_an_hour_is_measured_on_request() -> None:
+    """One line for each hour."""
+    names = ["4_million", "40_million", "million_paths", "one_path"]
+    assert _verdicts("--only", "hourly_memory") == [f"hourly_memory_{name}" for name in names]
+
+
 def test_an_unknown_comparison_is_refused() -> None:
     """`--only` takes the names of comparisons and nothing else."""
     with pytest.raises(AssertionError, match="invalid choice"):
