@@ -35,7 +35,7 @@ class Hour:
 HOURS: Final = (
     Hour("4_million", 4, _ZIPF_PATH, 1_000),
     Hour("40_million", 40, _ZIPF_PATH, 2_000),
-    Hour("million_paths", 4, "'/scan-' || (i % 1000000) || 'x/y' || (i % 7)", 1_000),
+    Hour("million_paths", 4, "'/scan-' || (i % 1000000) || 'x/' || (i % 8)", 1_000),
     Hour("one_path", 4, "'/'", 1_000),
 )
 

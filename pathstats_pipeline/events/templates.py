@@ -168,12 +168,13 @@ def cap(rows: pl.DataFrame, within: Sequence[str], max_templates: int) -> pl.Dat
         .sort("served", "requests", "path", descending=[True, True, False])
     )
     position = pl.int_range(pl.len())
-    cut = ranked.filter((position.over(within) if within else position) >= max_templates)
-    cut = cut.select(*within, "path", __cut__=pl.lit(value=True))
+    # The join is with those that stay, which are few, not with those that go, which may be a million.
+    kept = ranked.filter((position.over(within) if within else position) < max_templates)
+    kept = kept.select(*within, "path", __kept__=pl.lit(value=True))
     return (
-        rows.join(cut, on=[*within, "path"], how="left", maintain_order="left")
-        .with_columns(path=pl.when(pl.col("__cut__")).then(pl.lit(OTHER_TEMPLATE)).otherwise("path"))
-        .drop("__cut__")
+        rows.join(kept, on=[*within, "path"], how="left", maintain_order="left")
+        .with_columns(path=pl.when(pl.col("__kept__")).then("path").otherwise(pl.lit(OTHER_TEMPLATE)))
+        .drop("__kept__")
     )
 
 

@@ -329,7 +329,7 @@ class Warehouse:
         # One hour is what is built all day long, and has no need of a look at every event's time.
         hour = "date_trunc('hour', event_time)" if window.end - window.start > HOUR else "CAST(? AS TIMESTAMP)"
         given = [window.start] if hour.startswith("CAST") else []
-        with self._excluding(window, without) as (where, parameters):
+        with self._bounded(), self._excluding(window, without) as (where, parameters):
             cells = self._frame(
                 f"SELECT {hour} AS hour, path, method, count(*) AS requests, "
                 "count(*) FILTER (status BETWEEN 400 AND 499) AS status_4xx "
