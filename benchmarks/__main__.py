@@ -5,18 +5,22 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from benchmarks import (
+    accuracy,
     archive_memory,
     archive_vs_duckdb,
     archive_vs_json_loop,
-    hourly_vs_duckdb,
-    hourly_vs_objects,
+    hourly,
+    hourly_memory,
     ingest_vs_duckdb_json,
+    merge_month,
 )
 from benchmarks.comparison import Scale
 
 COMPARISONS: Final[dict[str, Callable[[Scale], Iterator[str]]]] = {
-    "hourly_vs_duckdb": hourly_vs_duckdb.compare,
-    "hourly_vs_objects": hourly_vs_objects.compare,
+    "hourly": hourly.compare,
+    "hourly_memory": hourly_memory.compare,
+    "merge_month": merge_month.compare,
+    "accuracy": accuracy.compare,
     "archive_vs_duckdb": archive_vs_duckdb.compare,
     "archive_vs_json_loop": archive_vs_json_loop.compare,
     "ingest_vs_duckdb_json": ingest_vs_duckdb_json.compare,
@@ -24,7 +28,7 @@ COMPARISONS: Final[dict[str, Callable[[Scale], Iterator[str]]]] = {
 }
 """Each by its name; a new one is a file with a `compare`, and a line here."""
 
-ON_REQUEST: Final = frozenset({"archive_memory"})
+ON_REQUEST: Final = frozenset({"archive_memory", "hourly_memory"})
 """Too slow to be run unless asked for by name."""
 
 

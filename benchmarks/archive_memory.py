@@ -5,22 +5,20 @@ prepared by another one, so that nothing of its making counts. Linux only: the p
 right before.
 """
 
-import concurrent.futures
 import dataclasses
 import gc
 import itertools
-import multiprocessing
 import pathlib
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
 
 import boto3
 from botocore.config import Config
 
 from benchmarks import traffic
-from benchmarks.comparison import Scale, line
+from benchmarks.comparison import Scale, apart, line, status_mb
 from pathstats_pipeline.archive.day import archive_day
 from pathstats_pipeline.archive.strategy import SizeRule, Strategy
 from pathstats_pipeline.storage.local_s3 import REGION, LocalS3, local_s3
@@ -34,9 +32,6 @@ GOAL_MB: Final = 200
 GOAL_GROWTH: Final = 1.2
 _BUCKET: Final = "archive"
 _RULES: Final = {Strategy.SINGLE_PUT: SizeRule(multipart_mb=1e9), Strategy.MULTIPART: SizeRule(multipart_mb=0)}
-
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,9 +65,9 @@ def compare(scale: Scale) -> Iterator[str]:
             found: dict[Strategy, list[Archived]] = {strategy: [] for strategy in Strategy}
             for rows in (large // 4, large):
                 warehouse = pathlib.Path(folder, f"{shape.name}-{rows}.duckdb")
-                _apart(traffic.fill_warehouse, warehouse, rows, loads=shape.loads, hours=shape.hours)
+                apart(traffic.fill_warehouse, warehouse, rows, loads=shape.loads, hours=shape.hours)
                 for strategy, days in found.items():
-                    day = _apart(_archive, warehouse, s3, strategy)
+                    day = apart(_archive, warehouse, s3, strategy)
                     days.append(day)
                     yield (
                         f"memory {shape.name} {strategy} rows={day.rows} above={day.above_mb:.0f}MiB "
@@ -85,24 +80,17 @@ def compare(scale: Scale) -> Iterator[str]:
     yield line("archive_memory_growth", big, small, GOAL_GROWTH, "MiB")
 
 
-def _apart(function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
-    """The function's answer, from a fresh process of its own."""
-    fresh = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(1, mp_context=fresh) as pool:
-        return pool.submit(function, *args, **kwargs).result()
-
-
 def _archive(warehouse: pathlib.Path, server: LocalS3, strategy: Strategy) -> Archived:
     """Archive the day of a warehouse in this process."""
     objects = S3Objects(_client(server), _BUCKET, f"{warehouse.stem}-{strategy}")
     with open_warehouse(warehouse, lock_timeout_seconds=10) as store:
         gc.collect()
         pathlib.Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM, see proc(5)
-        before, started = _status_mb("VmRSS"), time.perf_counter()
+        before, started = status_mb("VmRSS"), time.perf_counter()
         [manifest] = archive_day(store, objects, traffic.DAY, _RULES[strategy], lambda: traffic.NOW, "bench")
         seconds = time.perf_counter() - started
         assert manifest.strategy is strategy
-        return Archived(manifest.rows, _status_mb("VmHWM") - before, seconds)
+        return Archived(manifest.rows, status_mb("VmHWM") - before, seconds)
 
 
 def _client(server: LocalS3) -> "S3Client":
@@ -117,9 +105,3 @@ def _client(server: LocalS3) -> "S3Client":
         config=Config(proxies={}),
     )
     return client
-
-
-def _status_mb(field: str) -> float:
-    """A line of this process's memory status, in MiB."""
-    [found] = [text for text in pathlib.Path("/proc/self/status").read_text().splitlines() if text.startswith(field)]
-    return int(found.split()[1]) / 1024

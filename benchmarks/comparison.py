@@ -3,16 +3,21 @@
 A comparison is a function of a scale that yields its lines. Here is no workload and no number of any of them.
 """
 
+import concurrent.futures
 import dataclasses
 import enum
 import gc
+import multiprocessing
+import pathlib
 import statistics
 import time
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Generic, ParamSpec, TypeVar
 
 _Ours = TypeVar("_Ours")
 _Peer = TypeVar("_Peer")
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
 class Scale(enum.StrEnum):
@@ -44,6 +49,29 @@ def take_turns(ours: Callable[[], _Ours], peer: Callable[[], _Peer], rounds: int
         our_answer = _timed(ours, seconds[0])
         peer_answer = _timed(peer, seconds[1])
     return Turns(statistics.median(seconds[0]), statistics.median(seconds[1]), our_answer, peer_answer)
+
+
+def medians(sides: Mapping[str, Callable[[], object]], rounds: int) -> tuple[dict[str, float], dict[str, object]]:
+    """The same for any number of sides: median seconds of each by its name, and the last answers."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    answers: dict[str, object] = {}
+    for _ in range(rounds):
+        for name, side in sides.items():
+            answers[name] = _timed(side, seconds[name])
+    return {name: statistics.median(each) for name, each in seconds.items()}, answers
+
+
+def apart(function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    """The function's answer, from a fresh process of its own."""
+    fresh = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=fresh) as pool:
+        return pool.submit(function, *args, **kwargs).result()
+
+
+def status_mb(field: str) -> float:
+    """A line of this process's memory status, in MiB: VmRSS is what it has, VmHWM the most it ever had. Linux only."""
+    [found] = [text for text in pathlib.Path("/proc/self/status").read_text().splitlines() if text.startswith(field)]
+    return int(found.split()[1]) / 1024
 
 
 def _timed(side: Callable[[], _Ours], seconds: list[float]) -> _Ours:

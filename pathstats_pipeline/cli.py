@@ -19,10 +19,14 @@ from pathstats_pipeline import report
 from pathstats_pipeline.archive.cleanup import plan_cleanup
 from pathstats_pipeline.archive.day import manifests_of, verified_manifests, verify_generation
 from pathstats_pipeline.archive.restore import restore_day
+from pathstats_pipeline.events.templates import foldings, load_rules
 from pathstats_pipeline.events.window import Window, naive_utc
 from pathstats_pipeline.intake.choice import FORMAT_NAMES, format_chooser
 from pathstats_pipeline.intake.ingest import Intake, first_hour, ingest_files
+from pathstats_pipeline.intake.paths import LIST, count_paths
 from pathstats_pipeline.settings import Settings, load_settings
+from pathstats_pipeline.stats.candidates import verify as verify_candidates
+from pathstats_pipeline.storage.blobs import through_blob
 from pathstats_pipeline.storage.connect import archive_objects, landing_zone, local_s3_of, s3_client
 from pathstats_pipeline.storage.local_s3 import local_s3
 from pathstats_pipeline.storage.warehouse import exclusive, open_warehouse
@@ -218,6 +222,41 @@ def top(start: dt.datetime | None, end: dt.datetime | None, by: str, limit: int,
         window = _window(start or span.start, end or max(span.end, start or span.end))
         rows, rejected = warehouse.hourly(window), warehouse.rejected_lines(window)
     report.top(rows, window, rejected, by=by, limit=limit, form=form)
+
+
+@cli.group()
+def paths() -> None:
+    """Path templates: what raw paths are counted under."""
+
+
+@paths.command("try")
+@click.argument("file", type=click.Path(path_type=pathlib.Path))
+@click.option(
+    "--rules", "rules_file", type=click.Path(path_type=pathlib.Path), help="Rules (TOML); else PATHSTATS_PATH_RULES."
+)
+@click.option("--format", "format_name", type=click.Choice((LIST, *FORMAT_NAMES)), default="auto", show_default=True)
+@click.option("--map", "map_file", type=click.Path(path_type=pathlib.Path), help="Field map for JSON lines (TOML).")
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Templates to print.")
+def try_paths(
+    file: pathlib.Path, rules_file: pathlib.Path | None, format_name: str, map_file: pathlib.Path | None, limit: int
+) -> None:
+    """What the paths in FILE fold to: one path a line, or a log in a known format. Nothing is ingested."""
+    rules_file = rules_file or load_settings().path_rules
+    rules = load_rules(rules_file) if rules_file else ()
+    as_list = format_name == LIST
+    chooser = format_chooser("auto" if as_list else format_name, map_file)
+    # A format that is named is believed, also where its lines begin with a slash.
+    counted = count_paths(file, chooser, as_list=as_list, may_be_list=format_name == "auto" and map_file is None)
+    report.folded(foldings(counted.counts, rules), counted, limit=limit)
+
+
+@cli.command("verify-sketches")
+def verify_sketches() -> None:
+    """Check our sketches and every candidate library: DuckDB BLOB, speed, size, error. Fails where ours do."""
+    findings = list(report.progress(verify_candidates(through_blob), "measuring"))
+    report.candidates(findings)
+    if failed := [each for each in findings if each.ours and each.failures]:
+        raise click.ClickException("; ".join(f"{each.name}: {', '.join(each.failures)}" for each in failed))
 
 
 @cli.command()

@@ -19,6 +19,17 @@ from rich.markup import escape
 from pathstats_pipeline.archive.manifest import Manifest
 from pathstats_pipeline.events.window import Window, rfc3339, runs_of_days
 from pathstats_pipeline.intake.ingest import IngestReport
+from pathstats_pipeline.intake.paths import RawPaths
+from pathstats_pipeline.stats.candidates import (
+    EVENTS_MEASURED,
+    EVENTS_TIMED,
+    QUANTILES,
+    SIZE_LIMIT_BYTES,
+    TIME_LIMIT_MS,
+    Finding,
+)
+from pathstats_pipeline.stats.exactness import Exactness, of_rows, statement
+from pathstats_pipeline.stats.pairs import DamagedSketch, DamageList
 from pathstats_pipeline.stats.rollup import merge_statistics
 
 Item = TypeVar("Item")
@@ -46,6 +57,7 @@ _TOP_COLUMNS: Final = (
 )
 _MAX_REASONS: Final = 12
 _MAX_RUNS: Final = 5
+_MAX_DAMAGED: Final = 5
 
 PIPE_WIDTH: Final = 200
 """Columns where nobody looks on: in a pipe or a file, tables are not squeezed to 80."""
@@ -112,35 +124,105 @@ def archived(date: dt.date, manifests: Sequence[Manifest], root: str) -> None:
 
 
 def top(rows: pl.DataFrame, window: Window, rejected: int, *, by: str, limit: int, form: str) -> None:
-    """The top paths of a window, from its hourly rows, in one pass over their sketches."""
-    ranked = top_paths(rows, by=by, limit=limit)
+    """The top paths of a window, from its hourly rows, in one pass over their sketches, and how exact they are.
+
+    Damaged sketches are told on stderr and left out. CSV is the rows alone.
+    """
+    damage = DamageList(rows)
+    merged = merge_statistics(rows, by=("path", "method"), on_damaged=damage)
+    _note_damaged(damage.sketches)
+    ranked = _ranked(merged, by=by, limit=limit)
+    shown = ranked.select(_TOP_COLUMNS)
+    if form == "csv":
+        sys.stdout.write(shown.write_csv())
+        return
+    exactness = statement(merged, ranked, rejected, len(damage.sketches))
     if form == "json":
-        records = ranked.to_dicts()
-        answer = {"from": rfc3339(window.start), "to": rfc3339(window.end), **_exactness(rows, rejected)}
-        json.dump({**answer, "paths": records}, sys.stdout, indent=2)
+        answer = {"from": rfc3339(window.start), "to": rfc3339(window.end), **_exactness_facts(exactness)}
+        answer["damaged_sketches"] = [str(each) for each in damage.sketches[:_MAX_DAMAGED]]
+        answer["paths"] = shown.hstack(of_rows(ranked)).to_dicts()
+        json.dump(answer, sys.stdout, indent=2)
         sys.stdout.write("\n")
-    elif form == "csv":
-        sys.stdout.write(ranked.write_csv())
     else:
-        _out.print(_top_table(ranked, f"{window.start:%Y-%m-%d %H:%M} to {window.end:%Y-%m-%d %H:%M} UTC, by {by}"))
-        facts = _exactness(rows, rejected)
-        say(
-            f"{facts['requests']:,} requests, {facts['response_time_samples']:,} with a response time; "
-            f"{rejected:,} rejected lines ({facts['rejected_share']:.2%})"
-        )
+        _out.print(_top_table(shown, f"{window.start:%Y-%m-%d %H:%M} to {window.end:%Y-%m-%d %H:%M} UTC, by {by}"))
+        for line in exactness.lines():
+            say(line)
 
 
-def top_paths(rows: pl.DataFrame, *, by: str, limit: int) -> pl.DataFrame:
-    """Rows of statistics merged by path and method, the first `limit` of a ranking; ties by path and method."""
-    merged = merge_statistics(rows, by=("path", "method"))
+def folded(templates: pl.DataFrame, counted: RawPaths, *, limit: int) -> None:
+    """What folds to what, most frequent first, and how many paths become how many templates."""
+    table = rich.table.Table("template", _right("requests"), _right("paths"), "most frequent path")
+    for template, requests, paths, example in templates.head(limit).iter_rows():
+        table.add_row(escape(template), f"{requests:,}", f"{paths:,}", escape(example or ""))
+    _out.print(table)
+    if templates.height > limit:
+        say(f"and {templates.height - limit:,} more template(s): --limit")
+    rejected = f"; {counted.rejected_lines:,} line(s) rejected" if counted.rejected_lines else ""
+    say(
+        f"{counted.requests:,} request(s) ({counted.format_name}): {counted.counts.height:,} distinct raw path(s) "
+        f"become {templates.height:,} template(s){rejected}"
+    )
+
+
+def candidates(findings: Sequence[Finding]) -> None:
+    """What the library check measured, ours first; absent libraries are listed as absent."""
+    names = ("100 events ms", "state KiB", "instance KiB", "error")
+    table = rich.table.Table("candidate", "sketches", "version", "BLOB", *(_right(name) for name in names), "verdict")
+    for each in findings:
+        if each.version is None:
+            table.add_row(each.name, each.role, "absent", *[""] * 6)
+            continue
+        blob, sizes = "yes" if each.round_trip else "no", (each.state_bytes, each.instance_bytes)
+        shown = (f"{each.time_ms:.2f}", *(f"{size / 1024:,.1f}" for size in sizes), _error(each))
+        table.add_row(each.name, each.role, each.version, blob, *shown, "; ".join(each.failures) or "passed")
+    _out.print(table)
+    say(
+        f"limits: {TIME_LIMIT_MS:.0f} ms for {EVENTS_TIMED} events, {SIZE_LIMIT_BYTES:,} bytes; errors at "
+        f"{EVENTS_MEASURED:,} events: rank in percentage points at {'/'.join(QUANTILES)}, or of the count; the bounds "
+        "of ours in brackets. Instance: what Python sees of it; libraries in C++ and Rust hide theirs"
+    )
+
+
+def _error(finding: Finding) -> str:
+    if finding.role == "visitors":
+        limit = f" ({finding.limits[0]:.2%})" if finding.limits else ""
+        return f"{finding.errors[0]:.2%}{limit}"
+    limits = f" ({'/'.join(f'{limit:g}' for limit in finding.limits)})" if finding.limits else ""
+    return "/".join(f"{error:.2f}" for error in finding.errors) + limits
+
+
+def _ranked(merged: pl.DataFrame, *, by: str, limit: int) -> pl.DataFrame:
+    """The first `limit` rows of a ranking; ties by path and method."""
     rank = merged.with_columns(_RANKED_BY[by].fill_null(-1).alias("rank"))
-    return rank.sort("rank", "path", "method", descending=[True, False, False]).head(limit).select(_TOP_COLUMNS)
+    return rank.sort("rank", "path", "method", descending=[True, False, False]).head(limit)
 
 
-def _exactness(rows: pl.DataFrame, rejected: int) -> dict[str, Any]:
-    requests, samples = (int(rows[name].sum() or 0) for name in ("requests", "response_time_ms_count"))
-    share = rejected / (requests + rejected) if requests + rejected else 0.0
-    return {"requests": requests, "response_time_samples": samples, "rejected_lines": rejected, "rejected_share": share}
+def _note_damaged(damaged: Sequence[DamagedSketch]) -> None:
+    for each in damaged[:_MAX_DAMAGED]:
+        note(f"damaged, left out: {each}")
+    if damaged:
+        more = f" ({len(damaged) - _MAX_DAMAGED:,} more are)" if len(damaged) > _MAX_DAMAGED else ""
+        note(f"build the hours of damaged sketches again: pathstats build --from T --to T{more}")
+
+
+def _exactness_facts(exactness: Exactness) -> dict[str, Any]:
+    """The statement of exactness as JSON."""
+    return {
+        "requests": exactness.requests,
+        "response_time_samples": exactness.samples,
+        "dropped_times": exactness.dropped,
+        "rejected_lines": exactness.rejected_lines,
+        "rejected_share": exactness.rejected_share,
+        "sketches": exactness.pair.choice.value,
+        "approximation": exactness.pair.how,
+        "rows_with_times": exactness.timed_rows,
+        "rows_with_exact_percentiles": exactness.exact_percentiles,
+        "rank_error_percentage_points": dict(exactness.rank_error_pp),
+        "rows_with_visitors": exactness.visited_rows,
+        "rows_with_exact_visitors": exactness.exact_visitors,
+        "visitors_relative_error": exactness.visitors_error,
+        "damaged_sketch_count": exactness.damaged,
+    }
 
 
 def _top_table(ranked: pl.DataFrame, title: str) -> rich.table.Table:

@@ -14,6 +14,7 @@ import pydantic
 import pydantic_settings
 
 from pathstats_pipeline.events.templates import load_rules
+from pathstats_pipeline.stats.pairs import SketchChoice
 
 DEFAULT_BUCKET: Final = "pathstats"
 _BUCKET: Final = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
@@ -45,6 +46,9 @@ class Settings(pydantic_settings.BaseSettings):
     hot_days: Annotated[int, pydantic.Field(ge=0, le=3660, description="days that clean-up leaves alone")] = 3
     path_rules: Annotated[pydantic.FilePath | None, pydantic.Field(description="TOML file of path rules")] = None
     max_templates: Annotated[int, pydantic.Field(ge=1, description="templates an hour; the rest is __other__")] = 10_000
+    sketches: Annotated[
+        SketchChoice, pydantic.Field(description="what hours are built with; the two kinds are never merged")
+    ] = SketchChoice.TDIGEST_HLL
     sqs_queue_url: Annotated[str | None, pydantic.Field(pattern=r"^https?://[^/\s]+/\S+$")] = None
     sqs_endpoint_url: Annotated[str | None, pydantic.Field(pattern=r"^https?://[^/\s]+/?$")] = None
     archive_row_bytes: Annotated[float, pydantic.Field(gt=0, description="JSONL bytes a row, for the estimate")] = 150.0

@@ -8,7 +8,9 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
-LINE = re.compile(r"bench (\w+) ours=[0-9.]+(s|MiB) peer=[0-9.]+(s|MiB) ratio=[0-9.]+ goal=[0-9.]+ (met|missed)")
+LINE = re.compile(
+    r"bench (\w+) ours=[0-9.]+(s|us|pp|%|MiB) peer=[0-9.]+(s|us|pp|%|MiB) ratio=[0-9.]+ goal=[0-9.]+ (met|missed)"
+)
 
 
 def _verdicts(*options: str) -> list[str]:
@@ -27,16 +29,29 @@ def _verdicts(*options: str) -> list[str]:
     return [match[1] for match in matches if match]
 
 
-def test_every_comparison_prints_one_line_and_its_sides_agree() -> None:
+def test_every_comparison_prints_its_lines_and_its_sides_agree() -> None:
     """A comparison whose sides disagree ends the run with an error."""
     assert _verdicts() == [
+        "hourly_vs_clickhouse",
         "hourly_vs_duckdb",
         "hourly_vs_objects",
+        "merge_month",
+        "accuracy_visitors",
+        "accuracy_p50",
+        "accuracy_p95",
+        "accuracy_p99",
+        "accuracy_p99_9",
         "archive_vs_duckdb",
         "archive_vs_json_loop",
         "ingest_vs_duckdb_json_canonical",
         "ingest_vs_duckdb_json_nginx",
     ]
+
+
+def test_the_memory_of_an_hour_is_measured_on_request() -> None:
+    """One line for each hour."""
+    names = ["4_million", "40_million", "million_paths", "one_path"]
+    assert _verdicts("--only", "hourly_memory") == [f"hourly_memory_{name}" for name in names]
 
 
 def test_an_unknown_comparison_is_refused() -> None:

@@ -36,6 +36,7 @@ def test_there_is_a_working_default_for_everything() -> None:
         *(("HOT_DAYS", value) for value in ("", "-1", "3.5", "three", "4000", "nan")),
         *(("PATH_RULES", value) for value in ("", "/no/such/file.toml", "/")),
         *(("MAX_TEMPLATES", value) for value in ("", "0", "x")),
+        *(("SKETCHES", value) for value in ("", "hll", "TDIGEST_HLL", "tdigest_hll,reservoir_bloom")),
         *(("ARCHIVE_ROW_BYTES", value) for value in ("", "0", "-1", "nan", "inf", "x")),
         *(("ARCHIVE_GZIP_RATIO", value) for value in ("", "0", "2", "nan", "x")),
         *(("ARCHIVE_MULTIPART_MB", value) for value in ("", "-1", "nan", "inf", "x")),

@@ -3,6 +3,7 @@
 Statistics are built from here, so that they can be rebuilt at any time and give the same numbers.
 """
 
+import dataclasses
 import datetime as dt
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
@@ -14,11 +15,12 @@ from pathstats_pipeline.archive.lifecycle import ArchiveRefusedError
 from pathstats_pipeline.archive.manifest import Manifest
 from pathstats_pipeline.events.load import Load, LoadFacts
 from pathstats_pipeline.events.window import HOUR, Window
+from pathstats_pipeline.stats import tally
 from pathstats_pipeline.storage.objects import Objects
 from pathstats_pipeline.storage.warehouse import Warehouse
 
 CHUNK_EVENTS: Final = 4_000_000
-"""Events that are taken into memory at once, as far as hours allow: an hour is never split."""
+"""Events whose statistics are built at once, as far as hours allow: an hour is never split."""
 
 
 def windows_by_size(window: Window, loads: Sequence[LoadFacts], limit: int = CHUNK_EVENTS) -> Iterator[Window]:
@@ -41,15 +43,50 @@ def events_of(
     columns: Sequence[str],
     archive: Callable[[], Objects],
 ) -> pl.DataFrame:
-    """The events of a window of whole hours: these columns, in no particular order.
+    """The events of a window of whole hours: these columns, in no particular order, all of them at once.
 
     `archive` is only asked for when events of the window were deleted. A generation of which anything was deleted is
     read from the archive as a whole, and left out of what the warehouse gives. Raises ArchiveRefusedError when events
     were deleted that no manifest covers, and VerificationError or ObjectsError for an object that isn't what it was.
     """
+    away = _away(warehouse, window, archive)
+    return pl.concat([warehouse.read_events(window, columns, without=away.loads), *away.events(columns)])
+
+
+def tally_of(
+    warehouse: Warehouse, window: Window, columns: Sequence[str], archive: Callable[[], Objects]
+) -> tally.Tally:
+    """The same events, with the same columns, as a tally: what is in the warehouse passes in batches.
+
+    What is in the archive is read once, and these columns of it are held. Asks and raises as `events_of`.
+    """
+    away = _away(warehouse, window, archive)
+    sampled = [name for name in columns if name not in tally.COUNTED]
+    hot = warehouse.tally_events(window, sampled, without=away.loads)
+    return tally.join([hot, tally.tally(away.events(columns))]) if away.manifests else hot
+
+
+@dataclasses.dataclass(frozen=True)
+class _Away:
+    """What of a window must be read from the archive: whole generations, and their loads in the window."""
+
+    window: Window
+    objects: Objects | None
+    manifests: Sequence[Manifest]
+    loads: Sequence[Load]
+
+    def events(self, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
+        """The archived events of the window."""
+        within = pl.col("event_time").is_between(self.window.start, self.window.end, closed="left")
+        if self.objects is not None:
+            for batch in archived_events(self.objects, self.manifests):
+                yield batch.filter(within).select(columns)
+
+
+def _away(warehouse: Warehouse, window: Window, archive: Callable[[], Objects]) -> _Away:
     deleted = {facts.load for facts in warehouse.loads(window) if facts.deleted_rows}
     if not deleted:
-        return warehouse.read_events(window, columns)
+        return _Away(window, None, (), ())
     objects = archive()
     manifests = [
         manifest
@@ -62,10 +99,7 @@ def events_of(
             f"events of {len(lost)} load(s) were deleted, but no manifest covers them (first: {min(lost)}); "
             "are the manifests still there?"
         )
-    hot = warehouse.read_events(window, columns, without=_loads_in(manifests, window))
-    within = pl.col("event_time").is_between(window.start, window.end, closed="left")
-    cold = [batch.filter(within).select(columns) for batch in archived_events(objects, manifests)]
-    return pl.concat([hot, *cold])
+    return _Away(window, objects, manifests, _loads_in(manifests, window))
 
 
 def _loads_in(manifests: Sequence[Manifest], window: Window) -> list[Load]:

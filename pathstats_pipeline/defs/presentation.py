@@ -12,10 +12,13 @@ import polars as pl
 
 from pathstats_pipeline.archive.manifest import Manifest
 from pathstats_pipeline.events.schema import EVENT_COLUMNS, Column
+from pathstats_pipeline.stats.exactness import statement
+from pathstats_pipeline.stats.pairs import DamagedSketch
 from pathstats_pipeline.stats.rollup import merge_statistics
 
 TOP_PATHS: Final = 10
 MAX_PROBLEMS: Final = 3
+MAX_DAMAGED: Final = 100
 
 
 def hour_key(hour: dt.datetime) -> str:
@@ -46,10 +49,13 @@ def event_columns() -> dg.TableSchema:
     return columns_of(EVENT_COLUMNS)
 
 
-def statistics_facts(rows: pl.DataFrame) -> Mapping[str, Any]:
-    """Metadata of one hour or day of statistics: totals that make a time series, and the table of top paths."""
+def statistics_facts(
+    rows: pl.DataFrame, rejected_lines: int, damaged: Sequence[DamagedSketch] = ()
+) -> Mapping[str, Any]:
+    """Metadata of one hour or day of statistics: totals that make a time series, their exactness, the top paths."""
     if not len(rows):
-        return {"dagster/partition_row_count": 0, "requests": 0}
+        return {"dagster/partition_row_count": 0, "requests": 0, "rejected_lines": rejected_lines}
+    exactness = statement(rows, rows, rejected_lines, len(damaged))
     [site] = merge_statistics(rows, by=()).to_dicts()
     facts = {
         "dagster/partition_row_count": len(rows),
@@ -58,9 +64,25 @@ def statistics_facts(rows: pl.DataFrame) -> Mapping[str, Any]:
         "bytes_sent": site["bytes_sent"],
         "visitors": site["unique_ips"],
         "p95_ms": _rounded(site["response_time_ms_p95"]),
+        "rejected_lines": rejected_lines,
+        "dropped_times": exactness.dropped,
+        "damaged_sketches": len(damaged),
+        "damaged": some_of(list(map(str, damaged))) or None,
+        "sketches": exactness.pair.choice.value,
+        "exactness": dg.MetadataValue.text("\n".join(exactness.lines())),
         "top_paths": top_paths_table(rows),
     }
     return {name: value for name, value in facts.items() if value is not None}
+
+
+def readability(damaged: Sequence[DamagedSketch]) -> dg.AssetCheckResult:
+    """The check's result: a warning, since the other rows are good and all requests are counted."""
+    return dg.AssetCheckResult(
+        passed=not damaged,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=some_of(list(map(str, damaged))) or "every sketch could be read",
+        metadata={"damaged_sketches": len(damaged), "rows": [str(each) for each in damaged[:MAX_DAMAGED]]},
+    )
 
 
 def top_paths_table(rows: pl.DataFrame) -> dg.TableMetadataValue:

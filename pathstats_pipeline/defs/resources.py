@@ -16,6 +16,7 @@ from pydantic import Field
 
 from pathstats_pipeline.archive.strategy import SizeRule
 from pathstats_pipeline.settings import Settings
+from pathstats_pipeline.stats.pairs import SketchChoice
 from pathstats_pipeline.storage.connect import landing_zone, local_s3_of
 from pathstats_pipeline.storage.landing import Landing
 from pathstats_pipeline.storage.local_s3 import LocalS3
@@ -89,6 +90,7 @@ class Rules(dg.ConfigurableResource[Any]):
     hot_days: int
     max_templates: int
     path_rules: str | None = None
+    sketches: str = SketchChoice.TDIGEST_HLL.value
     archive_row_bytes: float
     archive_gzip_ratio: float
     archive_multipart_mb: float
@@ -98,9 +100,15 @@ class Rules(dg.ConfigurableResource[Any]):
     def of(cls, settings: Settings) -> Self:
         """The rules that the settings give."""
         return cls(
-            **settings.model_dump(include=set(cls.model_fields) - {"path_rules"}),
+            **settings.model_dump(include=set(cls.model_fields) - {"path_rules", "sketches"}),
+            sketches=settings.sketches.value,
             path_rules=str(settings.path_rules.absolute()) if settings.path_rules else None,
         )
+
+    @property
+    def sketch_choice(self) -> SketchChoice:
+        """The pair of sketches that hours are built with."""
+        return SketchChoice(self.sketches)
 
     @property
     def size_rule(self) -> SizeRule:

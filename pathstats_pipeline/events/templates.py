@@ -5,12 +5,13 @@ Case, percent-encoding, doubled and trailing slashes, names of path parameters a
 compact dates (`20261122`) are numbers, `:id`: a user's rule can say more.
 
 Add a kind of segment to `_SEGMENTS`, with a row in its test's table. Work is done once for each distinct path, by
-Polars expressions, never in a Python loop. The cap on templates an hour is no matter of this room: see stats/hourly.py.
+Polars expressions, never in a Python loop.
 """
 
 import dataclasses
+import functools
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,6 +45,12 @@ _WITHIN: Final = (
     (r"[0-9a-fA-F]{32,}|\b[0-9a-fA-F]{16,}\b", ":hex"),
 )
 """What folds inside of a segment too: `/file-<uuid>.jpg`, `/demo-<32 hex>`, `/app.<16 hex>.js`."""
+
+_MAY_BE_SEGMENT: Final = "[/;=](?:[0-9]|[0-9a-fA-F]{16})"
+"""Found in every path that has one of `_SEGMENTS`: they begin with a digit, or are long hex."""
+
+_MAY_BE_WITHIN: Final = "[0-9a-fA-F]{16}|[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-"
+"""Found in every path that has one of `_WITHIN`."""
 
 _ERROR_PAGE: Final = r"^/(?:errors?/)?[45][0-9]{2}\.s?html?$"
 
@@ -116,32 +123,82 @@ def fold(paths: pl.Series, rules: Sequence[PathRule] = ()) -> pl.Series:
     Query and fragment are dropped. The first rule that matches the whole path wins; else each segment and each value of
     a path parameter is folded on its own. Without rules, folding a template again changes nothing.
     """
+    distinct = paths.unique()
+    bare = distinct.str.replace(r"(?s)[?#].*$", "")
+    folded = _fold_some(_fold_some(bare, _MAY_BE_SEGMENT, _fold_segments), _MAY_BE_WITHIN, _fold_within)
     template = pl.col("template")
     # One step after the other: within one expression, what is used twice would be computed twice.
-    distinct = (
-        paths.unique()
-        .to_frame("path")
-        .with_columns(template=pl.col("path").str.replace(r"(?s)[?#].*$", ""))
-        .with_columns(template=_template(template, rules))
+    templates = (
+        pl.DataFrame({"path": distinct, "bare": bare, "folded": folded})
+        .select("path", template=_template(pl.col("bare"), pl.col("folded"), rules))
         .with_columns(
             template=pl.when(template.str.len_chars() > MAX_TEMPLATE_CHARS).then(_cut(template)).otherwise(template)
         )
     )
     return (
         paths.to_frame("path")
-        .join(distinct, on="path", how="left", nulls_equal=True, maintain_order="left")
+        .join(templates, on="path", how="left", nulls_equal=True, maintain_order="left")
         .get_column("template")
         .rename(paths.name)
     )
 
 
-def _template(bare: pl.Expr, rules: Sequence[PathRule]) -> pl.Expr:
+def _fold_some(values: pl.Series, pattern: str, fold_them: Callable[[pl.Series], pl.Series]) -> pl.Series:
+    """Values, folded where the pattern is found: most have nothing to fold, and a search costs a tenth of folding."""
+    chosen = values.str.contains(pattern).fill_null(value=False)
+    if not chosen.any():
+        return values
+    # scatter changes the series that it is called on.
+    return values.clone().scatter(chosen.arg_true(), fold_them(values.filter(chosen)))
+
+
+def cap(rows: pl.DataFrame, within: Sequence[str], max_templates: int) -> pl.DataFrame:
+    """Rows [path, requests, status_4xx, ...] with `__other__` in place of the templates beyond the cap.
+
+    In each group of `within` those templates stay that have the most requests not answered 4xx, then the most
+    requests, ties by name. What scanners probe is answered 4xx: however much of it there is, it comes last.
+    """
+    if rows["path"].n_unique() <= max_templates:
+        return rows
+    served = pl.col("requests") - pl.col("status_4xx")
+    ranked = (
+        rows.filter(pl.col("path") != OTHER_TEMPLATE)
+        .group_by(*within, "path")
+        .agg(served.sum().alias("served"), pl.col("requests").sum())
+        .sort("served", "requests", "path", descending=[True, True, False])
+    )
+    position = pl.int_range(pl.len())
+    # The join is with those that stay, which are few, not with those that go, which may be a million.
+    kept = ranked.filter((position.over(within) if within else position) < max_templates)
+    kept = kept.select(*within, "path", __kept__=pl.lit(value=True))
+    return (
+        rows.join(kept, on=[*within, "path"], how="left", maintain_order="left")
+        .with_columns(path=pl.when(pl.col("__kept__")).then("path").otherwise(pl.lit(OTHER_TEMPLATE)))
+        .drop("__kept__")
+    )
+
+
+def foldings(counts: pl.DataFrame, rules: Sequence[PathRule] = ()) -> pl.DataFrame:
+    """What folds to what: template, requests, distinct raw paths, and the one of these that came most often.
+
+    `counts` has distinct paths and their requests. Most requests first, ties by template (and by path).
+    """
+    return (
+        counts.with_columns(template=fold(counts["path"], rules))
+        .sort("requests", "path", descending=[True, False], nulls_last=True)
+        .group_by("template", maintain_order=True)
+        .agg(pl.col("requests").sum(), pl.len().cast(pl.Int64).alias("paths"), pl.col("path").first().alias("example"))
+        .sort("requests", "template", descending=[True, False])
+    )
+
+
+def _template(bare: pl.Expr, folded: pl.Expr, rules: Sequence[PathRule]) -> pl.Expr:
     invalid = ~bare.str.starts_with("/").fill_null(value=False) & (bare != "*").fill_null(value=True)
     chosen: Any = pl.when(invalid).then(pl.lit(INVALID_TEMPLATE))
     for rule in rules:
         chosen = chosen.when(bare.str.contains(_whole(rule.pattern))).then(pl.lit(rule.template))
     kept = (bare == "*") | bare.str.contains(_ERROR_PAGE)
-    template: pl.Expr = chosen.when(kept).then(bare).otherwise(_fold_tokens(bare))
+    template: pl.Expr = chosen.when(kept).then(bare).otherwise(folded)
     return template
 
 
@@ -149,12 +206,25 @@ def _cut(template: pl.Expr) -> pl.Expr:
     return pl.concat_str(template.str.head(MAX_TEMPLATE_CHARS - 1), pl.lit("…"))
 
 
-def _fold_tokens(path: pl.Expr) -> pl.Expr:
+def _fold_segments(paths: pl.Series) -> pl.Series:
     # Each token keeps its own delimiter, so that joining them again can't change anything else.
-    token = pl.element()
+    tokens = pl.col("path").str.extract_all("[/;][^/;]*")
+    folded = tokens.list.eval(pl.element().map_batches(_fold_tokens, pl.String, is_elementwise=True)).list.join("")
+    return paths.to_frame("path").select(folded).to_series()
+
+
+def _fold_tokens(tokens: pl.Series) -> pl.Series:
     for segment, template in _SEGMENTS:
-        token = token.str.replace(f"{_BEFORE}{segment}{_AFTER}", f"${{1}}{template}${{2}}")
-    folded = path.str.extract_all("[/;][^/;]*").list.eval(token).list.join("")
+        whole = f"{_BEFORE}{segment}{_AFTER}"
+        tokens = _fold_some(tokens, whole, functools.partial(_replace, pattern=whole, by=f"${{1}}{template}${{2}}"))
+    return tokens
+
+
+def _fold_within(paths: pl.Series) -> pl.Series:
     for within, template in _WITHIN:
-        folded = folded.str.replace_all(within, template)
-    return folded
+        paths = paths.str.replace_all(within, template)
+    return paths
+
+
+def _replace(values: pl.Series, pattern: str, by: str) -> pl.Series:
+    return values.str.replace(pattern, by)

@@ -4,8 +4,9 @@ The columns of the statistics tables are derived from here: add a measure to `ME
 `rollup.merge_statistics`. Merging rows is rollup.py's; `revision` and `computed_at` are the storage's; no clock here.
 """
 
+import concurrent.futures
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -14,10 +15,16 @@ import polars as pl
 
 from pathstats_pipeline.events import templates
 from pathstats_pipeline.events.schema import TIME, Column
-from pathstats_pipeline.stats import latency, ordering, visitors
+from pathstats_pipeline.stats import fallback, gathering, latency, pairs, tally, visitors
 
 EVENT_INPUT: Final = ("event_time", "method", "path", "status", "response_time_ms", "bytes_sent", "client_ip")
 """The columns of events that statistics are made of."""
+
+
+def event_input(sketches: pairs.SketchChoice) -> tuple[str, ...]:
+    """The columns of events that statistics with these sketches are made of: reservoirs sample events by their ids."""
+    return EVENT_INPUT if sketches is pairs.SketchChoice.TDIGEST_HLL else (*EVENT_INPUT, "event_id")
+
 
 PERCENTILES: Final = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 
@@ -78,57 +85,61 @@ METHODS: Final = (
 A closed set: clients can send any token, and each would make rows of its own.
 """
 
-_HOUR_US: Final = 3_600_000_000
-_TABLE_FACTOR: Final = 4
+_BLOCK_EVENTS: Final = 500_000
 
-Codes = npt.NDArray[np.int64]
+Codes = npt.NDArray[Any]
 
 
 @dataclasses.dataclass(frozen=True)
 class _Grouping:
-    """Which group each event [row] belongs to, and the key columns of the groups [group]."""
+    """Which group each cell [row] belongs to, how many events each group has, and the groups' key columns [group]."""
 
     groups: Codes
+    requests: Codes
     keys: pl.DataFrame
 
 
 def path_statistics(
-    events: pl.DataFrame, *, rules: Sequence[templates.PathRule] = (), max_templates: int = 10_000
+    events: pl.DataFrame | tally.Tally,
+    *,
+    rules: Sequence[templates.PathRule] = (),
+    max_templates: int = 10_000,
+    sketches: pairs.SketchChoice = pairs.SketchChoice.TDIGEST_HLL,
 ) -> pl.DataFrame:
     """Statistics of events: one row for each (hour, path template, method), in `HOURLY_SCHEMA`.
 
-    `events` has event_time (not NULL), method, path, status, response_time_ms, bytes_sent and client_ip, of any number
-    of hours in any order; the order doesn't change a byte of the result. An hour keeps its `max_templates` templates
-    with the most requests, ties by name; the rest are counted in `__other__`, sketches and all. Methods outside
-    `METHODS` are counted under `-`. Over the rows of an hour, `requests` sums up to its events. Rows come by hour, then
-    most requests first, then path and method.
+    `events` are a tally, which passes in batches, or a frame with event_time (not NULL), method, path, status,
+    response_time_ms, bytes_sent and client_ip: of any number of hours, in any order, in any batches; none of that
+    changes a byte of the result. An hour keeps its `max_templates` templates with the most requests that were not
+    answered 4xx, then with the most requests, then by name: what scanners probe can't push out what the site serves.
+    The rest are counted in `__other__`, sketches and all. Methods outside `METHODS` are counted under `-`. Over the
+    rows of an hour, `requests` sums up to its events. Rows come by hour, then most requests first, then path and
+    method. With `sketches` other than the default, see fallback.py: events have their event_id, and are held at once.
     """
-    if events.is_empty():
+    counted = events if isinstance(events, tally.Tally) else tally.tally([events])
+    if counted.cells.is_empty():
         return pl.DataFrame(schema=HOURLY_SCHEMA)
-    grouping = _group(events, rules, max_templates)
-    n_groups = grouping.keys.height
-    order, _ = ordering.partition(grouping.groups, n_groups)
-    groups = grouping.groups if order is None else grouping.groups[order]
+    grouping = _group(counted.cells, rules, max_templates)
+    if sketches is pairs.SketchChoice.TDIGEST_HLL:
+        gathered = _gather(grouping, counted.batches)
+        measures = _measures(gathered)
+    else:
+        whole = pl.concat(counted.batches)
+        gathered = _gather(grouping, [whole])
+        groups = grouping.groups[whole[tally.CELL].to_numpy()]
+        measures = sketch_measures(*fallback.sketch(whole, groups, grouping.keys.height), pairs.PAIRS[sketches])
     return (
-        pl.concat(
-            [
-                grouping.keys,
-                _counts(events, grouping.groups, n_groups),
-                sketch_measures(
-                    _latencies(events["response_time_ms"], order, groups, n_groups),
-                    _visitors(events["client_ip"], order, groups, n_groups),
-                ),
-            ],
-            how="horizontal",
-        )
+        pl.concat([grouping.keys, _counts(gathered), measures], how="horizontal")
         .sort("hour", "requests", "path", "method", descending=[False, True, False, False])
         .select(pl.col(name).cast(dtype) for name, dtype in HOURLY_SCHEMA.items())
     )
 
 
-def sketch_measures(latencies: latency.LatencySketches, clients: visitors.VisitorSketches) -> pl.DataFrame:
-    """The measures [group] that are read off the sketches, and the states themselves."""
-    percentiles = latency.percentiles(latencies, list(PERCENTILES.values()))
+def sketch_measures(
+    latencies: Any, clients: Any, pair: pairs.Pair = pairs.PAIRS[pairs.SketchChoice.TDIGEST_HLL]
+) -> pl.DataFrame:
+    """The measures [group] that are read off the sketches of a pair, and the states themselves."""
+    percentiles = pair.latency.percentiles(latencies, list(PERCENTILES.values()))
     return pl.DataFrame(
         {
             "response_time_ms_count": latencies.count,
@@ -136,113 +147,62 @@ def sketch_measures(latencies: latency.LatencySketches, clients: visitors.Visito
             "response_time_ms_min": latencies.min,
             "response_time_ms_max": latencies.max,
             **{f"response_time_ms_{name}": percentiles[:, at] for at, name in enumerate(PERCENTILES)},
-            "unique_ips": visitors.estimate(clients),
-            "latency_sketch": latency.encode(latencies),
-            "visitors_sketch": visitors.encode(clients),
+            "unique_ips": pair.visitors.estimate(clients),
+            "latency_sketch": pair.latency.encode(latencies),
+            "visitors_sketch": pair.visitors.encode(clients),
         }
     ).with_columns(pl.col(pl.Float64).fill_nan(None))
 
 
-def _group(events: pl.DataFrame, rules: Sequence[templates.PathRule], max_templates: int) -> _Grouping:
-    hour_of, hours = _dense_codes(events["event_time"].cast(TIME).to_physical().to_numpy() // _HOUR_US)
-    path_of, paths = _distinct(events["path"])
-    method_of, methods = _distinct(events["method"])
-    template_of, names = _named_codes(templates.fold(paths, rules), path_of)
-    known = methods.to_frame("method").select(
-        pl.when(pl.col("method").is_in(METHODS)).then("method").otherwise(pl.lit(OTHER_METHOD))
+def _group(cells: pl.DataFrame, rules: Sequence[templates.PathRule], max_templates: int) -> _Grouping:
+    method = pl.col("method")
+    named = cells.select(
+        "hour",
+        templates.fold(cells["path"], rules).alias("path"),
+        pl.when(method.is_in(METHODS)).then(method).otherwise(pl.lit(OTHER_METHOD)).alias("method"),
+        "requests",
+        "status_4xx",
     )
-    method_of, method_names = _named_codes(known.to_series(), method_of)
-    template_of = _cap(hour_of, template_of, names.len(), max_templates)
-    # One more code than there are names: the template of all that the cap cuts off.
-    names = pl.concat([names, pl.Series(names.name, [templates.OTHER_TEMPLATE])])
-    groups, keys = _dense_codes((hour_of * names.len() + template_of) * method_names.len() + method_of)
-    rest, method_at = np.divmod(keys, method_names.len())
-    hour_at, template_at = np.divmod(rest, names.len())
-    return _Grouping(
-        groups,
-        pl.DataFrame(
-            {
-                "hour": pl.Series(hours[hour_at] * _HOUR_US).cast(TIME),
-                "path": names[template_at],
-                "method": method_names[method_at],
-            }
-        ),
-    )
+    capped = templates.cap(named, ["hour"], max_templates)
+    key = ["hour", "path", "method"]
+    keys = capped.group_by(key).agg(pl.col("requests").sum()).sort(key)
+    numbered = keys.select(key).with_row_index("group")
+    groups = capped.select(key).join(numbered, on=key, how="left", maintain_order="left")["group"]
+    # 32 bits an event are read and written several times over.
+    return _Grouping(groups.to_numpy().astype(np.int32), keys["requests"].to_numpy(), keys.select(key))
 
 
-def _distinct(values: pl.Series) -> tuple[Codes, pl.Series]:
-    """Code [row] of each string and the distinct strings [code]; NULL is the empty string."""
-    # Categories of its own: the shared ones would keep every path that this process ever saw.
-    dtype = pl.Categorical(pl.Categories.random())
-    coded = values.fill_null("").cast(dtype)
-    codes, _ = _dense_codes(coded.to_physical().to_numpy())
-    distinct = coded.unique()
-    return codes, distinct.cast(pl.String).gather(distinct.to_physical().arg_sort())
+def _gather(grouping: _Grouping, batches: Iterable[pl.DataFrame]) -> gathering.Gathering:
+    """All batches by group; while one is put in its place, the next is read."""
+    gathered = gathering.Gathering(grouping.requests)
+    with concurrent.futures.ThreadPoolExecutor(1) as worker:
+        running: concurrent.futures.Future[None] | None = None
+        for batch in batches:
+            if running is not None:
+                running.result()
+            running = worker.submit(gathered.add, grouping.groups, batch)
+        if running is not None:
+            running.result()
+    return gathered
 
 
-def _named_codes(names: pl.Series, code_of: Codes) -> tuple[Codes, pl.Series]:
-    """Codes [row] in the order of the sorted distinct names, where row's name is `names[code_of[row]]`."""
-    distinct = names.unique().sort()
-    numbered = distinct.to_frame("name").with_row_index("code")
-    codes = names.to_frame("name").join(numbered, on="name", how="left", maintain_order="left")["code"]
-    return codes.to_numpy().astype(np.int64)[code_of], distinct
-
-
-def _dense_codes(keys: npt.NDArray[Any]) -> tuple[Codes, Codes]:
-    """Rank [row] of each key among the distinct keys, and these, ascending."""
-    keys = keys.astype(np.int64, copy=False)
-    low, high = int(keys.min()), int(keys.max())
-    if high - low >= _TABLE_FACTOR * (keys.size + 0xFFFF):
-        distinct, codes = np.unique(keys, return_inverse=True)
-        return codes.astype(np.int64, copy=False), distinct
-    present = np.zeros(high - low + 1, np.bool_)
-    present[keys - low] = True
-    return (np.cumsum(present, dtype=np.int64) - 1)[keys - low], np.flatnonzero(present) + low
-
-
-def _cap(hour_of: Codes, template_of: Codes, n_templates: int, max_templates: int) -> Codes:
-    """Template codes [row] with `n_templates` in place of those beyond the cap of their hour."""
-    pair_of, pairs = _dense_codes(hour_of * n_templates + template_of)
-    hour, template = np.divmod(pairs, n_templates)
-    order = np.lexsort((template, -np.bincount(pair_of), hour))
-    first_of_hour = np.searchsorted(hour, hour[order])
-    capped = template.copy()
-    capped[order[np.arange(order.size) - first_of_hour >= max_templates]] = n_templates
-    return capped[pair_of]
-
-
-def _counts(events: pl.DataFrame, groups: Codes, n_groups: int) -> pl.DataFrame:
-    status = events["status"].fill_null(0).to_numpy().astype(np.int64) // 100
-    n_classes = 6
-    classes = np.where((status >= 2) & (status <= 5), status, 0)  # noqa: PLR2004 - 2xx to 5xx
-    by_class = np.bincount(groups * n_classes + classes, minlength=n_groups * n_classes).reshape(-1, n_classes)
-    sent = np.zeros(n_groups, np.int64)
-    np.add.at(sent, groups, events["bytes_sent"].fill_null(0).to_numpy())
+def _counts(gathered: gathering.Gathering) -> pl.DataFrame:
+    by_class = gathered.by_class
     return pl.DataFrame(
         {
             "requests": by_class.sum(axis=1),
-            **{f"status_{each}xx": by_class[:, each] for each in range(2, n_classes)},
-            "bytes_sent": sent,
+            **{f"status_{each}xx": by_class[:, each] for each in range(2, gathering.STATUS_CLASSES)},
+            "bytes_sent": gathered.bytes_sent,
         }
     )
 
 
-def _latencies(times: pl.Series, order: Codes | None, groups: Codes, n_groups: int) -> latency.LatencySketches:
-    known = times.is_not_null().to_numpy()
-    values = times.to_numpy()
-    if order is not None:
-        known, values = known[order], values[order]
-    # NULL is no sample at all; NaN, infinite and negative ones are what the sketch counts as dropped.
-    if not bool(known.all()):
-        groups, values = groups[known], values[known]
-    return latency.build(groups, n_groups, values)
+def _measures(gathered: gathering.Gathering) -> pl.DataFrame:
+    """Sketches of a block of groups at a time: a bound on memory, work for every core, arrays that fit its cache."""
 
+    def measure(block: tuple[int, int]) -> pl.DataFrame:
+        times, hashes = gathered.times.part(*block), gathered.hashes.part(*block)
+        return sketch_measures(latency.build_grouped(*times), visitors.build_grouped(*hashes))
 
-def _visitors(addresses: pl.Series, order: Codes | None, groups: Codes, n_groups: int) -> visitors.VisitorSketches:
-    known = addresses.is_not_null().to_numpy()
-    hashes = visitors.hash_clients(addresses).fill_null(0).to_numpy()
-    if order is not None:
-        known, hashes = known[order], hashes[order]
-    if not bool(known.all()):
-        groups, hashes = groups[known], hashes[known]
-    return visitors.build(groups, n_groups, hashes)
+    with concurrent.futures.ThreadPoolExecutor(pl.thread_pool_size()) as workers:
+        return pl.concat(workers.map(measure, gathered.blocks(_BLOCK_EVENTS)))

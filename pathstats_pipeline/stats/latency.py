@@ -80,17 +80,29 @@ class LatencySketches:
 
 
 def build(groups: npt.NDArray[Any], n_groups: int, values: npt.NDArray[Any]) -> LatencySketches:
-    """Sketch the values [row] of each group [row] (0 to n_groups - 1): response times in ms.
+    """Sketch the values [row] of each group [row] (0 to n_groups - 1): response times in ms. See `build_grouped`."""
+    order, offsets = ordering.partition(groups, n_groups)
+    return build_grouped(values.copy() if order is None else values[order], offsets)
+
+
+def build_grouped(values: npt.NDArray[Any], offsets: Integers) -> LatencySketches:
+    """Sketch values [row] that stand by group, from the group's offset on: response times in ms. Sorts them in place.
 
     NaN, infinite and negative values are dropped and counted in `dropped`. The result depends on the multiset of
     values of a group only, never on their order; sums run over sorted values for that reason.
     """
-    usable = np.isfinite(values) & (values >= 0)
-    dropped = np.bincount(groups[~usable], minlength=n_groups).astype(np.int64)
-    if not bool(usable.all()):
-        groups, values = groups[usable], values[usable]
+    n_groups = offsets.size - 1
+    samples = values.astype(np.float64, copy=False)
+    dropped = np.zeros(n_groups, np.int64)
+    # NaN is neither.
+    if samples.size and not (samples.min() >= 0 and samples.max() < np.inf):
+        usable = np.isfinite(samples) & (samples >= 0)
+        kept = ordering.offsets_of(usable)[offsets]
+        dropped = np.diff(offsets) - np.diff(kept)
+        samples, offsets = samples[usable], kept
     # Adding zero turns -0.0 into 0.0: they are equal, and must have the same bytes.
-    samples, offsets = ordering.sort_within(values.astype(np.float64, copy=False) + 0.0, groups, n_groups)
+    samples += 0.0
+    ordering.sort_segments(samples, offsets)
     starts = ordering.run_starts(samples, offsets)
     weights = np.diff(starts, append=samples.size)
     runs = ordering.regroup(starts, offsets)

@@ -44,11 +44,16 @@ def sort_within(
     """Values [row] sorted by (group, value) in a new array, and the group offsets [n_groups + 1]."""
     order, offsets = partition(groups, n_groups)
     values = values.copy() if order is None else values[order]
+    sort_segments(values, offsets)
+    return values, offsets
+
+
+def sort_segments(values: npt.NDArray[Any], offsets: npt.NDArray[np.int64]) -> None:
+    """Sort values [row], which stand by group, within their groups and in place."""
     # One call a group beats one sort over (group, value) pairs: each segment is sorted in cache, by SIMD.
     several = np.flatnonzero(np.diff(offsets) > 1)
     for begin, end in zip(offsets[several].tolist(), offsets[several + 1].tolist(), strict=True):
         values[begin:end].sort()
-    return values, offsets
 
 
 def argsort_within(

@@ -73,7 +73,14 @@ def hash_client(address: bytes) -> int:
 
 def build(groups: npt.NDArray[Any], n_groups: int, hashes: Hashes) -> VisitorSketches:
     """Sketch the hashes [row] of each group [row] (0 to n_groups - 1), in any order, any number of times each."""
-    return _form(groups, n_groups, hashes, np.empty(0, np.int64), np.empty((0, REGISTERS), np.uint8))
+    order, offsets = ordering.partition(groups, n_groups)
+    return build_grouped(hashes.copy() if order is None else hashes[order], offsets)
+
+
+def build_grouped(hashes: Hashes, offsets: Integers) -> VisitorSketches:
+    """Sketch hashes [row] that stand by group, from the group's offset on. Sorts them in place."""
+    ordering.sort_segments(hashes, offsets)
+    return _form(hashes, offsets, np.empty(0, np.int64), np.empty((0, REGISTERS), np.uint8))
 
 
 def merge(sketches: VisitorSketches, groups: npt.NDArray[Any], n_groups: int) -> VisitorSketches:
@@ -88,7 +95,8 @@ def merge(sketches: VisitorSketches, groups: npt.NDArray[Any], n_groups: int) ->
     registers = np.empty((dense.size, REGISTERS), np.uint8)
     for row, (begin, end) in enumerate(zip(starts.tolist(), [*starts[1:].tolist(), order.size], strict=False)):
         np.max(sketches.registers[order[begin:end]], axis=0, out=registers[row])
-    return _form(of_hash, n_groups, sketches.hashes, dense.astype(np.int64), registers)
+    ordered, offsets = ordering.sort_within(sketches.hashes, of_hash, n_groups)
+    return _form(ordered, offsets, dense.astype(np.int64), registers)
 
 
 def concatenate(parts: Sequence[VisitorSketches]) -> VisitorSketches:
@@ -105,11 +113,8 @@ def concatenate(parts: Sequence[VisitorSketches]) -> VisitorSketches:
     )
 
 
-def _form(
-    groups: npt.NDArray[Any], n_groups: int, hashes: Hashes, given: Integers, registers: Registers
-) -> VisitorSketches:
-    """Sketches of hashes [row] by group [row], where the groups in `given` already have registers."""
-    ordered, offsets = ordering.sort_within(hashes, groups, n_groups)
+def _form(ordered: Hashes, offsets: Integers, given: Integers, registers: Registers) -> VisitorSketches:
+    """Sketches of hashes [row] sorted within their groups, where the groups in `given` already have registers."""
     starts = ordering.run_starts(ordered, offsets)
     distinct, offsets = ordered[starts], ordering.regroup(starts, offsets)
     sizes = np.diff(offsets)

@@ -16,7 +16,7 @@ import polars as pl
 
 from pathstats_pipeline.archive.cleanup import CleanedDay, clean_day, plan_cleanup
 from pathstats_pipeline.archive.day import archive_day, archived_events, verified_manifests
-from pathstats_pipeline.archive.history import events_of
+from pathstats_pipeline.archive.history import events_of, tally_of
 from pathstats_pipeline.archive.jsonl import digest_of, to_lines
 from pathstats_pipeline.archive.keys import object_key
 from pathstats_pipeline.archive.manifest import Manifest
@@ -25,7 +25,7 @@ from pathstats_pipeline.archive.verify import ObjectFacts
 from pathstats_pipeline.events.load import Load
 from pathstats_pipeline.events.schema import EVENT_NAMES, EVENT_SCHEMA
 from pathstats_pipeline.events.window import Window
-from pathstats_pipeline.stats.hourly import path_statistics
+from pathstats_pipeline.stats.hourly import EVENT_INPUT, path_statistics
 from pathstats_pipeline.storage.landing import Landing
 from pathstats_pipeline.storage.objects import ArchiveObjects, DirectoryObjects
 from pathstats_pipeline.storage.warehouse import Warehouse, open_warehouse
@@ -115,7 +115,7 @@ class World:
 
     def build_statistics(self, window: Window = WINDOW) -> pl.DataFrame:
         """The hours' statistics are built, wherever their events are."""
-        rows = path_statistics(events_of(self.warehouse, window, EVENT_NAMES, lambda: self.objects))
+        rows = path_statistics(tally_of(self.warehouse, window, EVENT_INPUT, lambda: self.objects))
         self.warehouse.replace_hourly(window, rows, NOW)
         return rows
 
@@ -147,6 +147,9 @@ class World:
         found = {key: self.objects.get(key) or b"" for key in self.objects.list("")}
         assert self.published.items() <= found.items(), "3: a published object or manifest changed"
         self.published = found
+        at_once = path_statistics(events_of(self.warehouse, WINDOW, EVENT_INPUT, lambda: self.objects))
+        in_batches = path_statistics(tally_of(self.warehouse, WINDOW, EVENT_INPUT, lambda: self.objects))
+        assert in_batches.equals(at_once), "5: a tally is of other events"
         everything = events_of(self.warehouse, WINDOW, EVENT_NAMES, lambda: self.objects)
         assert lines_of([everything]) == self.accepted, "5: statistics would be built from other events"
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pathstats_pipeline.events.schema import EVENT_SCHEMA
 from pathstats_pipeline.events.templates import INVALID_TEMPLATE, OTHER_TEMPLATE, PathRule
-from pathstats_pipeline.stats import hourly, latency, visitors
+from pathstats_pipeline.stats import hourly, latency, rollup, visitors
 
 TEN = dt.datetime(2026, 11, 22, 10)
 INPUT = ("event_time", "method", "path", "status", "response_time_ms", "bytes_sent", "client_ip")
@@ -147,6 +147,22 @@ def test_the_cap_keeps_the_busiest_and_counts_the_rest_in_other() -> None:
     other = found.filter(pl.col("path") == OTHER_TEMPLATE, pl.col("method") == "GET")
     assert other.select("response_time_ms_p50", "unique_ips").rows() == [(5.0, 2)]
     assert visitors.estimate(visitors.decode(other["visitors_sketch"])).tolist() == [2]
+
+
+def test_scanners_push_out_nothing_that_the_site_serves() -> None:
+    """20,000 paths that nobody ever saw, three requests each, beside an endpoint with one good request."""
+    probes = pl.DataFrame({"path": [f"/x{n}y.php" for n in range(20_000)]})
+    scan = pl.concat([probes] * 3).select(
+        event_time=pl.lit(TEN), method=pl.lit("GET"), path="path", status=pl.lit(404, pl.Int16),
+        response_time_ms=pl.lit(1.0), bytes_sent=pl.lit(0, pl.Int64), client_ip=pl.lit("10.6.6.6"),
+    )  # fmt: skip
+    served = events({"path": "/quiet"}, {"path": "/failing", "status": 500}, {"path": "/unknown", "status": None})
+    found = hourly.path_statistics(pl.concat([scan, served]), max_templates=4)
+    assert dict(found.select("path", "requests").rows()) == {
+        OTHER_TEMPLATE: 3 * 19_999, "/x0y.php": 3, "/quiet": 1, "/failing": 1, "/unknown": 1,
+    }  # fmt: skip
+    day = rollup.daily_statistics(hourly.path_statistics(pl.concat([scan, served])), max_templates=4)
+    assert set(day["path"]) == set(found["path"])
 
 
 def test_rules_apply_before_the_cap() -> None:
