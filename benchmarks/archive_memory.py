@@ -6,7 +6,6 @@ right before.
 """
 
 import dataclasses
-import gc
 import itertools
 import pathlib
 import tempfile
@@ -18,7 +17,7 @@ import boto3
 from botocore.config import Config
 
 from benchmarks import traffic
-from benchmarks.comparison import Scale, apart, line, status_mb
+from benchmarks.comparison import Scale, apart, line, reset_peak, status_mb
 from pathstats_pipeline.archive.day import archive_day
 from pathstats_pipeline.archive.strategy import SizeRule, Strategy
 from pathstats_pipeline.storage.local_s3 import REGION, LocalS3, local_s3
@@ -84,8 +83,7 @@ def _archive(warehouse: pathlib.Path, server: LocalS3, strategy: Strategy) -> Ar
     """Archive the day of a warehouse in this process."""
     objects = S3Objects(_client(server), _BUCKET, f"{warehouse.stem}-{strategy}")
     with open_warehouse(warehouse, lock_timeout_seconds=10) as store:
-        gc.collect()
-        pathlib.Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM, see proc(5)
+        reset_peak()
         before, started = status_mb("VmRSS"), time.perf_counter()
         [manifest] = archive_day(store, objects, traffic.DAY, _RULES[strategy], lambda: traffic.NOW, "bench")
         seconds = time.perf_counter() - started

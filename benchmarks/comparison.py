@@ -68,6 +68,12 @@ def apart(function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) ->
         return pool.submit(function, *args, **kwargs).result()
 
 
+def reset_peak() -> None:
+    """Let VmHWM begin anew at what the process has now. Linux only, see proc(5)."""
+    gc.collect()
+    pathlib.Path("/proc/self/clear_refs").write_text("5")
+
+
 def status_mb(field: str) -> float:
     """A line of this process's memory status, in MiB: VmRSS is what it has, VmHWM the most it ever had. Linux only."""
     [found] = [text for text in pathlib.Path("/proc/self/status").read_text().splitlines() if text.startswith(field)]

@@ -13,7 +13,7 @@ import datasketches
 import numpy as np
 import polars as pl
 
-from benchmarks.comparison import Scale, apart, line, status_mb
+from benchmarks.comparison import Scale, apart, line, reset_peak, status_mb
 from pathstats_pipeline.stats import hourly, latency, visitors
 from pathstats_pipeline.stats.rollup import merge_statistics
 
@@ -75,6 +75,7 @@ def _rows(hour: int, n_paths: int) -> pl.DataFrame:
 
 def _ours(n_paths: int, n_hours: int) -> Merged:
     rows = pl.concat([_rows(hour, n_paths) for hour in range(n_hours)], rechunk=True)
+    reset_peak()
     before, started = status_mb("VmRSS"), time.perf_counter()
     month = merge_statistics(rows, ["path"])
     seconds = time.perf_counter() - started
@@ -97,6 +98,7 @@ def _peer(n_paths: int, n_hours: int) -> Merged:
             for address in addresses[part].tolist():
                 sketch.update(str(address))
             sets[path].append(sketch.serialize_compact())
+    reset_peak()
     before, started = status_mb("VmRSS"), time.perf_counter()
     p95 = {f"/p{path}": _merge(digests[path], sets[path]) for path in range(n_paths)}
     seconds = time.perf_counter() - started
