@@ -42,12 +42,18 @@ format: $(READY) ## Rewrite the code in the house's format.
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: $(READY) ## Compare with peers, in one process run; prints ratios.
+$(VENV)/.bench-ready: $(READY) requirements-bench.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-bench.lock
+	@touch $@
+
+bench: $(VENV)/.bench-ready ## Compare with peers, in one process run; prints ratios.
 	@$(BIN)/python -m benchmarks
 
 lock: ## Resolve the lock anew (needs uv).
 	uv pip compile pyproject.toml --extra local --extra dev --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-annotate --no-header -q -o requirements.lock
+	uv pip compile pyproject.toml --extra bench -c requirements.lock --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-annotate --no-header -q -o requirements-bench.lock
 
 clean: ## Remove the environment and all local state, the local S3 server's objects too.
 	@test ! -x $(BIN)/pathstats || $(BIN)/pathstats s3 stop || true
