@@ -192,9 +192,9 @@ def _error(finding: Finding) -> str:
 
 
 def _ranked(merged: pl.DataFrame, *, by: str, limit: int) -> pl.DataFrame:
-    """The first `limit` rows of a ranking; ties by path and method."""
+    """The first `limit` rows of a ranking; ties by requests, path and method."""
     rank = merged.with_columns(_RANKED_BY[by].fill_null(-1).alias("rank"))
-    return rank.sort("rank", "path", "method", descending=[True, False, False]).head(limit)
+    return rank.sort("rank", "requests", "path", "method", descending=[True, True, False, False]).head(limit)
 
 
 def _note_damaged(damaged: Sequence[DamagedSketch]) -> None:
