@@ -27,11 +27,11 @@ def test_a_backfill_of_hours_and_days_runs_in_parallel_without_a_lock_error(tmp_
         # Two backfills of the same hours at once, on top of each other: the second must find nothing to add.
         backfills = [server.launch_backfill(["raw_events", "path_stats_hourly"], hours) for _ in range(2)]
         for backfill in backfills:
-            wait_for("the hours", lambda backfill=backfill: server.backfill_status(backfill) in _ENDED, 240)  # type: ignore[misc]
+            wait_for("the hours", lambda backfill=backfill: server.backfill_status(backfill) in _ENDED, 420)  # type: ignore[misc]
         day_keys = [str(day) for day in days]
         daily = ["path_stats_daily", "events_archive", "archive_metadata", "events_cleanup"]
         backfill = server.launch_backfill(daily, day_keys)
-        wait_for("the days", lambda: server.backfill_status(backfill) in _ENDED, 240)
+        wait_for("the days", lambda: server.backfill_status(backfill) in _ENDED, 420)
 
         assert {server.backfill_status(each) for each in [*backfills, backfill]} == {"COMPLETED_SUCCESS"}
         assert set(collections.Counter(run["status"] for run in server.runs())) == {"SUCCESS"}
