@@ -22,31 +22,31 @@ Integers = npt.NDArray[np.int64]
 
 @dataclasses.dataclass(eq=False)
 class Column:
-    """Values of all groups in one array; group i has room from `offsets[i]`, of which `filled[i]` is in use."""
+    """One value of every event, by group; `known` says which have one, and is None while all do."""
 
-    offsets: Integers
-    filled: Integers
     values: npt.NDArray[Any]
+    known: npt.NDArray[np.bool_] | None = None
 
-    def append(self, groups: npt.NDArray[Any], values: npt.NDArray[Any]) -> None:
-        """Add values [row] to groups [row], which ascend."""
-        sizes = np.bincount(groups, minlength=self.filled.size)
-        # Group i's values stand from first[i] in the batch and go to offsets[i] + filled[i].
-        shift = self.offsets[:-1] + self.filled - ordering.offsets_of(sizes)[:-1]
-        place = shift[groups]
-        place += np.arange(groups.size)
-        self.values[place] = values
-        self.filled += sizes
+    def put(self, places: Integers, values: pl.Series, order: Integers) -> None:
+        """Write values [row], taken in this order, to their places."""
+        if values.null_count():
+            if self.known is None:
+                self.known = np.ones(self.values.size, np.bool_)
+            self.known[places] = values.is_not_null().to_numpy()[order]
+            values = values.fill_null(0)
+        self.values[places] = values.to_numpy()[order]
 
-    def part(self, first: int, last: int) -> tuple[npt.NDArray[Any], Integers]:
-        """Values of the groups from first to before last, and where each begins; may be written to."""
-        values = self.values[self.offsets[first] : self.offsets[last]]
-        filled = self.filled[first:last]
-        room = np.diff(self.offsets[first : last + 1])
-        if bool((filled < room).any()):
-            within = np.arange(values.size) - np.repeat(self.offsets[first:last] - self.offsets[first], room)
-            values = values[within < np.repeat(filled, room)]
-        return values, ordering.offsets_of(filled)
+    def part(self, offsets: Integers) -> tuple[npt.NDArray[Any], Integers]:
+        """The known values between the first and the last offset, and where each group of them begins in what is given.
+
+        They may be written to.
+        """
+        part = slice(offsets[0], offsets[-1])
+        offsets = offsets - offsets[0]
+        if self.known is None:
+            return self.values[part], offsets
+        known = self.known[part]
+        return self.values[part][known], ordering.offsets_of(known)[offsets]
 
 
 class Gathering:
@@ -54,12 +54,12 @@ class Gathering:
 
     def __init__(self, room: Integers) -> None:
         """Make room for so many events [group]."""
-        offsets = ordering.offsets_of(room)
-        self._n_groups = room.size
+        self._offsets = ordering.offsets_of(room)
+        self._next = self._offsets[:-1].copy()
         self.by_class = np.zeros((room.size, STATUS_CLASSES), np.int64)
         self.bytes_sent = np.zeros(room.size, np.int64)
-        self.times = Column(offsets, np.zeros(room.size, np.int64), np.empty(offsets[-1], np.float64))
-        self.hashes = Column(offsets, np.zeros(room.size, np.int64), np.empty(offsets[-1], np.uint64))
+        self._times = Column(np.empty(self._offsets[-1], np.float64))
+        self._hashes = Column(np.empty(self._offsets[-1], np.uint64))
 
     def add(self, group_of: npt.NDArray[Any], events: pl.DataFrame) -> None:
         """Add events [row], with a cell and the columns of `tally.SAMPLED`; cell i belongs to group `group_of[i]`."""
@@ -69,27 +69,29 @@ class Gathering:
         classes = np.bincount(groups * STATUS_CLASSES + status, minlength=self.by_class.size)
         self.by_class += classes.reshape(self.by_class.shape)
         np.add.at(self.bytes_sent, groups, events["bytes_sent"].fill_null(0).to_numpy())
-        order, _ = ordering.partition(groups, self._n_groups)
+        order, offsets = ordering.partition(groups, self._next.size)
         if order is None:
             order = np.arange(groups.size)
-        groups = groups[order]
-        _append(self.times, groups, order, events["response_time_ms"])
-        _append(self.hashes, groups, order, visitors.hash_clients(events["client_ip"]))
+        # In this order, group i's rows stand from offsets[i] on, and go to next[i] on.
+        places = (self._next - offsets[:-1])[groups[order]]
+        places += np.arange(groups.size)
+        self._next += np.diff(offsets)
+        self._times.put(places, events["response_time_ms"], order)
+        self._hashes.put(places, visitors.hash_clients(events["client_ip"]), order)
 
-    def blocks(self, rows: int) -> Iterator[tuple[int, int]]:
-        """Ranges of consecutive groups with about so many events each, or one group."""
-        offsets, first = self.times.offsets, 0
-        while first < self._n_groups:
-            last = int(np.searchsorted(offsets, offsets[first] + rows, side="right")) - 1
-            last = min(max(last, first + 1), self._n_groups)
-            yield first, last
+    def blocks(self, rows: int) -> Iterator[Integers]:
+        """Offsets of consecutive groups that have about so many events together; a larger group stands alone."""
+        first = 0
+        while first < self._next.size:
+            last = int(np.searchsorted(self._offsets, self._offsets[first] + rows, side="right")) - 1
+            last = min(max(last, first + 1), self._next.size)
+            yield self._offsets[first : last + 1]
             first = last
 
+    def times(self, block: Integers) -> tuple[npt.NDArray[Any], Integers]:
+        """Known response times of a block of `blocks`, in ms, and the offsets of its groups; for one reader."""
+        return self._times.part(block)
 
-def _append(column: Column, groups: npt.NDArray[Any], order: Integers, values: pl.Series) -> None:
-    """Add a batch's values [row] in this order, by groups that ascend in it; NULL is nothing to add."""
-    if values.null_count():
-        known = values.is_not_null().to_numpy()[order]
-        groups, order = groups[known], order[known]
-        values = values.fill_null(0)
-    column.append(groups, values.to_numpy()[order])
+    def hashes(self, block: Integers) -> tuple[npt.NDArray[Any], Integers]:
+        """Hashes of the known addresses of a block of `blocks`, and the offsets of its groups; for one reader."""
+        return self._hashes.part(block)

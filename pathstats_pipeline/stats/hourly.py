@@ -200,8 +200,8 @@ def _counts(gathered: gathering.Gathering) -> pl.DataFrame:
 def _measures(gathered: gathering.Gathering) -> pl.DataFrame:
     """Sketches of a block of groups at a time: a bound on memory, work for every core, arrays that fit its cache."""
 
-    def measure(block: tuple[int, int]) -> pl.DataFrame:
-        times, hashes = gathered.times.part(*block), gathered.hashes.part(*block)
+    def measure(block: npt.NDArray[np.int64]) -> pl.DataFrame:
+        times, hashes = gathered.times(block), gathered.hashes(block)
         return sketch_measures(latency.build_grouped(*times), visitors.build_grouped(*hashes))
 
     with concurrent.futures.ThreadPoolExecutor(pl.thread_pool_size()) as workers:
