@@ -351,7 +351,8 @@ class Warehouse:
         cell_keys = keys.to_arrow()
         with self._bounded(), self._excluding(window, without) as (where, parameters):
             reader = self._run(
-                f"SELECT hash({parts}, {salt}) AS key, {', '.join(columns)} FROM pathstats.traffic_events WHERE {where}",
+                f"SELECT hash({parts}, {salt}) AS key, {', '.join(columns)} "
+                f"FROM pathstats.traffic_events WHERE {where}",
                 parameters,
             ).to_arrow_reader(_TALLY_ROWS)
             for batch in reader:
