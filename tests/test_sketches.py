@@ -155,6 +155,7 @@ def test_json_states_the_exactness_and_csv_is_pure_data(instance: dg.DagsterInst
     assert (answer["rows_with_times"], answer["rows_with_exact_percentiles"]) == (2, 1)
     assert [path["percentiles_exact"] for path in answer["paths"]] == [False, True]
     assert [path["visitors_exact"] for path in answer["paths"]] == [True, True]
+    assert [path["damaged_sketches"] for path in answer["paths"]] == [0, 0]
     lines = top("--format", "csv").output.splitlines()
     assert len(lines) == 3
     assert lines[0].startswith("path,method,requests,")
@@ -173,6 +174,7 @@ def test_a_damaged_state_is_named_by_top_and_by_the_day_and_the_others_go_on(
     assert name in " ".join(answer.stderr.split())
     facts = json.loads(answer.stdout)
     assert (facts["requests"], facts["damaged_sketch_count"], facts["damaged_sketches"]) == (3_000, 1, [name])
+    assert {row["path"]: row["damaged_sketches"] for row in facts["paths"]} == {"/users/:id": 0, "/rare": 1}
     assert "incomplete: 1 damaged sketch(es) left out" in top().stdout
     assert name in " ".join(top("--format", "csv").stderr.split())
 
