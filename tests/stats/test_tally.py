@@ -146,11 +146,11 @@ def test_cells_whose_numbers_collide_get_others(tmp_path: pathlib.Path, monkeypa
         def weak(self: Warehouse, sql: str, parameters: Sequence[Any] = ()) -> Any:
             if "FROM cells" in sql:
                 salts.append(sql)
-                if len(salts) <= 2:  # noqa: PLR2004
+                if len(salts) <= 2:
                     sql = "SELECT 7::UBIGINT AS key FROM cells"
             return plain(self, sql, parameters)
 
         monkeypatch.setattr(Warehouse, "_run", weak)
         found = hourly.path_statistics(warehouse.tally_events(Window.of_hour(TEN), tally.SAMPLED))
-    assert len(salts) == 3  # noqa: PLR2004
+    assert len(salts) == 3
     assert found.equals(hourly.path_statistics(whole))
