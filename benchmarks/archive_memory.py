@@ -18,7 +18,8 @@ from botocore.config import Config
 
 from benchmarks import traffic
 from benchmarks.comparison import Scale, apart, line, reset_peak, status_mb
-from pathstats_pipeline.archive.day import archive_day
+from pathstats_pipeline.archive.claims import Claimant
+from pathstats_pipeline.archive.day import Archiver
 from pathstats_pipeline.archive.strategy import SizeRule, Strategy
 from pathstats_pipeline.storage.local_s3 import REGION, LocalS3, local_s3
 from pathstats_pipeline.storage.objects import S3Objects
@@ -85,7 +86,8 @@ def _archive(warehouse: pathlib.Path, server: LocalS3, strategy: Strategy) -> Ar
     with open_warehouse(warehouse, lock_timeout_seconds=10) as store:
         reset_peak()
         before, started = status_mb("VmRSS"), time.perf_counter()
-        [manifest] = archive_day(store, objects, traffic.DAY, _RULES[strategy], lambda: traffic.NOW, "bench")
+        archiver = Archiver(store, objects, _RULES[strategy], lambda: traffic.NOW, "bench", Claimant("bench"))
+        [manifest] = archiver.archive(traffic.DAY)
         seconds = time.perf_counter() - started
         assert manifest.strategy is strategy
         return Archived(manifest.rows, status_mb("VmHWM") - before, seconds)

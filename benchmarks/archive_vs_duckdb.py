@@ -12,8 +12,9 @@ import polars as pl
 
 from benchmarks import traffic
 from benchmarks.comparison import Scale, line, take_turns
-from pathstats_pipeline.archive.day import BATCH_ROWS, publish
+from pathstats_pipeline.archive.day import BATCH_ROWS
 from pathstats_pipeline.archive.lifecycle import Generation, next_generation
+from pathstats_pipeline.archive.publish import publish
 from pathstats_pipeline.archive.strategy import SizeRule
 from pathstats_pipeline.events.schema import EVENT_NAMES, EVENT_SCHEMA
 from pathstats_pipeline.events.window import Window
@@ -49,7 +50,7 @@ def compare(scale: Scale) -> Iterator[str]:
             connection.execute("SET enable_progress_bar = false")
             warehouse = Warehouse(connection)
             ledger = warehouse.loads(Window.of_day(traffic.DAY))
-            generation = next_generation(traffic.DAY, traffic.NOW, ledger, [], SizeRule(multipart_mb=0))
+            generation = next_generation(traffic.DAY, traffic.NOW, ledger, [], SizeRule(multipart_mb=0), number=1)
             assert generation is not None
             turns = take_turns(
                 lambda: _ours(warehouse, generation, store),

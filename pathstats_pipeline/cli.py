@@ -190,8 +190,8 @@ def cleanup(date: dt.date, *, dry_run: bool) -> None:
     settings = load_settings()
     with _s3(settings):
         with _warehouse(settings) as warehouse:
-            verdict = plan_cleanup(warehouse, archive_objects(settings), date, now().date(), settings.hot_days)
-        if verdict.hot:
+            verdict = plan_cleanup(warehouse, archive_objects(settings), date, now(), settings.retention)
+        if verdict.waiting:
             report.say(f"left alone: {'; '.join(verdict.reasons)}")
             return
         if verdict.reasons:
@@ -205,6 +205,24 @@ def cleanup(date: dt.date, *, dry_run: bool) -> None:
             launch.clean_day(date)
     verb = "would delete" if dry_run else "deleted"
     report.say(f"{date}: {verb} {verdict.rows} event(s) of {len(verdict.loads)} load(s), and their landing files")
+
+
+@cli.command()
+@click.argument("date", type=Day())
+@click.option("--reason", help="Why; shown wherever clean-up leaves the day alone.")
+@click.option("--release", is_flag=True, help="End the hold.")
+def hold(date: dt.date, reason: str | None, *, release: bool) -> None:
+    """Keep the events of DATE from clean-up until they are released."""
+    if release == (reason is not None):
+        raise click.UsageError("give either --reason or --release")
+    with _warehouse(load_settings()) as warehouse:
+        if reason is not None:
+            warehouse.hold(date, reason, now())
+            report.say(f"{date} is on hold: {reason}")
+        elif not warehouse.release(date):
+            raise click.ClickException(f"{date} is not on hold")
+        else:
+            report.say(f"{date} is released")
 
 
 @cli.command()

@@ -10,10 +10,14 @@ import dataclasses
 import datetime as dt
 import json
 from collections.abc import Callable
+from typing import Final
 
 from pathstats_pipeline.archive.keys import claim_epoch, claim_folder, claim_key
 from pathstats_pipeline.events.window import from_rfc3339, rfc3339
 from pathstats_pipeline.storage.objects import Objects
+
+_ATTEMPTS: Final = 10
+"""Claims that may be lost to others who are as quick, before it looks as if they were hidden from us."""
 
 Clock = Callable[[], dt.datetime]
 
@@ -64,11 +68,11 @@ class Claim:
             self.renew()
 
     def renew(self) -> None:
-        """Take the next epoch, unless somebody else holds one. A claim of our own is always taken over: its holder died.
+        """Take the next epoch, unless somebody else holds the last. One of our own is taken over: its holder is dead.
 
         Raises ClaimedError when somebody else holds it.
         """
-        while True:
+        for _ in range(_ATTEMPTS):
             last, now = self._last(), self.clock()
             if last is not None and last.holder != self.claimant.name and last.until > now:
                 raise ClaimedError(
@@ -80,6 +84,9 @@ class Claim:
             if self.objects.put(claim_key(self.date, self.generation, epoch), json.dumps(body).encode()):
                 self.epoch = epoch
                 return
+        raise ClaimedError(
+            f"g{self.generation:04d} of {self.date}: claims are taken that {self.objects.uri} doesn't list; may we list it?"
+        )
 
     def _last(self) -> _Epoch | None:
         folder = claim_folder(self.date, self.generation)

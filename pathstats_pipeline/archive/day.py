@@ -15,10 +15,10 @@ import polars as pl
 from pathstats_pipeline.archive import claims, keys, verify
 from pathstats_pipeline.archive.lifecycle import ArchiveRefusedError, Do, Generation, State, Step, next_step
 from pathstats_pipeline.archive.manifest import Manifest, ManifestError
-from pathstats_pipeline.archive.publish import ArchiveError, Sent, publish
+from pathstats_pipeline.archive.publish import ArchiveError, publish
 from pathstats_pipeline.archive.strategy import SizeRule
 from pathstats_pipeline.events.window import Window
-from pathstats_pipeline.storage.objects import ArchiveObjects, Objects
+from pathstats_pipeline.storage.objects import ArchiveObjects, MissingObjectError, Objects
 from pathstats_pipeline.storage.reading import TooWideError
 from pathstats_pipeline.storage.warehouse import Warehouse
 
@@ -101,9 +101,7 @@ class Archiver:
         self.objects.abort_uploads(plan.key)
         try:
             self.warehouse.limit_memory(STREAM_MEMORY_MB)
-            sent = publish(
-                self.objects, plan, self.warehouse.stream_loads(plan.loads, BATCH_ROWS), claim.assert_held
-            )
+            sent = publish(self.objects, plan, self.warehouse.stream_loads(plan.loads, BATCH_ROWS), claim.assert_held)
         except TooWideError:
             # Events of megabytes each: rare enough to pay with memory, and no reason never to archive the day.
             self.warehouse.limit_memory(None)
@@ -114,14 +112,8 @@ class Archiver:
     def _verify(self, plan: Generation) -> None:
         archived_at = self.clock()
         try:
-            with self.objects.open(plan.key) as stream:
-                facts = verify.inspect(stream, plan.key)
-            if facts.digest != plan.digest:
-                raise verify.VerificationError(
-                    f"{plan.key}: holds {facts.digest.rows} rows with digest {facts.digest.hex}, "
-                    f"not {plan.digest.rows} with {plan.digest.hex}"
-                )
-        except verify.VerificationError as error:
+            facts = self._read_back(plan)
+        except (verify.VerificationError, MissingObjectError) as error:
             # The next run uploads again; where the wrong bytes still stand, it says so again.
             self._record(plan.date, plan.number, State.PLANNED, plan.to_json())
             raise verify.VerificationError(f"{error}; if it is none of ours, remove it, and run again") from error
@@ -143,6 +135,16 @@ class Archiver:
         )
         text = manifest.to_json(self.objects.prefix).decode()
         self._record(plan.date, plan.number, State.VERIFIED, text)
+
+    def _read_back(self, plan: Generation) -> verify.ObjectFacts:
+        with self.objects.open(plan.key) as stream:
+            facts = verify.inspect(stream, plan.key)
+        if facts.digest != plan.digest:
+            raise verify.VerificationError(
+                f"{plan.key}: holds {facts.digest.rows} rows with digest {facts.digest.hex}, "
+                f"not {plan.digest.rows} with {plan.digest.hex}"
+            )
+        return facts
 
     def _commit(self, plan: Generation, claim: claims.Claim) -> None:
         claim.assert_held()

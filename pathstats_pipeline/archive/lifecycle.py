@@ -65,7 +65,6 @@ class Generation:
         """The object's key below the archive's prefix."""
         return object_key(self.date, self.number, self.digest)
 
-
     def to_json(self) -> str:
         """The plan, for the record."""
         document = {
@@ -295,9 +294,7 @@ def judge_cleanup(
     return Verdict(tuple(archived))
 
 
-def _reasons_to_wait(
-    date: dt.date, now: dt.datetime, retention: Retention, manifests: Sequence[Manifest]
-) -> list[str]:
+def _reasons_to_wait(date: dt.date, now: dt.datetime, retention: Retention, manifests: Sequence[Manifest]) -> list[str]:
     reasons = []
     if (now.date() - date).days < retention.hot_days:
         reasons.append(f"is within the hot window of {retention.hot_days} day(s)")
@@ -305,7 +302,9 @@ def _reasons_to_wait(
         reasons.append(f"is on hold: {retention.held[date]}")
     due = max((manifest.verified_at for manifest in manifests), default=now - retention.grace) + retention.grace
     if due > now:
-        reasons.append(f"was verified less than {retention.grace} ago: it may go from {due:%Y-%m-%d %H:%M} UTC on")
+        reasons.append(
+            f"was verified at {due - retention.grace:%Y-%m-%d %H:%M} UTC: it may go from {due:%Y-%m-%d %H:%M} on"
+        )
     return reasons
 
 

@@ -6,13 +6,14 @@ data, in archive/: every asset here reads manifests and objects on S3 for itself
 
 import datetime as dt
 import importlib.metadata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import dagster as dg
 
 from pathstats_pipeline.archive.cleanup import clean_day, plan_cleanup
-from pathstats_pipeline.archive.day import archive_day, verified_manifests
+from pathstats_pipeline.archive.day import Archiver, verified_manifests
+from pathstats_pipeline.archive.lifecycle import Step
 from pathstats_pipeline.archive.manifest import ManifestError
 from pathstats_pipeline.archive.verify import VerificationError
 from pathstats_pipeline.defs.partitions import DAILY, window_of
@@ -37,6 +38,10 @@ def _only_day(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext)
     return first
 
 
+def _logging(context: dg.AssetExecutionContext) -> Callable[[Step], None]:
+    return lambda step: context.log.info("%s: %s", step.do, step.reason)
+
+
 @dg.asset(
     partitions_def=DAILY,
     deps=["raw_events"],
@@ -57,12 +62,14 @@ def events_archive(
     **Second run**: writes nothing. Loads that came late become the next generation, with an object of their own. A
     day without events makes no object.
 
-    **Fails** when the day isn't over, when S3 doesn't answer, or when what S3 gives back is not what was read. Then
-    nothing is committed and nothing will be deleted: see to S3, and materialise the day again.
+    **Fails** when the day isn't over, when S3 doesn't answer, when another host archives the day, or when what S3
+    gives back is not what was read. Then nothing is committed and nothing will be deleted: see to S3, and materialise
+    the day again; it goes on where it was.
     """
-    objects = archive_storage.objects()
+    objects, claimant = archive_storage.objects(), warehouse.claimant(rules.lease)
     with warehouse.open() as store:
-        manifests = archive_day(store, objects, _only_day(context), rules.size_rule, _now, SOFTWARE_VERSION)
+        archiver = Archiver(store, objects, rules.size_rule, _now, SOFTWARE_VERSION, claimant, _logging(context))
+        manifests = archiver.archive(_only_day(context))
     return dg.MaterializeResult(metadata=archive_facts(manifests, objects.uri))
 
 
@@ -136,18 +143,19 @@ def events_cleanup(
 
     **Second run**: finds nothing to delete. After a crash it goes on where it was.
 
-    **Leaves alone**, without materialising, a day within the hot window.
+    **Leaves alone**, without materialising, a day within the hot window, one on hold (`pathstats hold DATE`), and one
+    that was verified less than the grace ago.
 
     **Fails**, deleting nothing, when the day is not archived, an object is not what its manifest says, or the
     statistics don't count the archived events. Materialise those first; the message says which.
     """
     objects, date = archive_storage.objects(), _only_day(context)
     with warehouse.open() as store:
-        verdict = plan_cleanup(store, objects, date, _now().date(), rules.hot_days)
-        if verdict.hot:
+        verdict = plan_cleanup(store, objects, date, _now(), rules.retention)
+        if verdict.waiting:
             context.log.info("nothing deleted: %s", "; ".join(verdict.reasons))
             return
-        cleaned = clean_day(store, objects, landing_zone.landing(), verdict, date, rules.cleanup_batch_rows)
+        cleaned = clean_day(store, objects, landing_zone.landing(), verdict, date, rules.cleanup_batch_rows, _now)
     yield dg.MaterializeResult(
         metadata={
             "deleted_rows": cleaned.deleted_rows,

@@ -5,7 +5,9 @@ error and gives up on a busy file. `ArchiveStorage` uses dagster-aws's S3 resour
 """
 
 import contextlib
+import datetime as dt
 import pathlib
+import socket
 from collections.abc import Iterator
 from typing import Any, Self
 
@@ -14,6 +16,8 @@ from dagster_aws.s3 import S3Resource
 from dagster_duckdb import DuckDBResource
 from pydantic import Field
 
+from pathstats_pipeline.archive.claims import Claimant
+from pathstats_pipeline.archive.lifecycle import Retention
 from pathstats_pipeline.archive.strategy import SizeRule
 from pathstats_pipeline.settings import Settings
 from pathstats_pipeline.stats.pairs import SketchChoice
@@ -35,6 +39,10 @@ class WarehouseResource(DuckDBResource):
         """The warehouse, held alone while the context is open."""
         with open_warehouse(pathlib.Path(self.database), lock_timeout_seconds=self.lock_timeout_seconds) as warehouse:
             yield warehouse
+
+    def claimant(self, lease: dt.timedelta) -> Claimant:
+        """Who claims generations: all runs of this warehouse on this host, of which one at a time holds it."""
+        return Claimant(f"{socket.gethostname()}:{pathlib.Path(self.database).resolve()}", lease)
 
     @contextlib.contextmanager
     def get_connection(self) -> Iterator[Any]:
@@ -95,6 +103,8 @@ class Rules(dg.ConfigurableResource[Any]):
     archive_row_bytes: float
     archive_gzip_ratio: float
     archive_multipart_mb: float
+    archive_lease_minutes: float
+    cleanup_grace_hours: float
     cleanup_batch_rows: int
 
     @classmethod
@@ -110,6 +120,16 @@ class Rules(dg.ConfigurableResource[Any]):
     def sketch_choice(self) -> SketchChoice:
         """The pair of sketches that hours are built with."""
         return SketchChoice(self.sketches)
+
+    @property
+    def lease(self) -> dt.timedelta:
+        """For how long a claim on a generation holds."""
+        return dt.timedelta(minutes=self.archive_lease_minutes)
+
+    @property
+    def retention(self) -> Retention:
+        """How long archived events stay in the warehouse."""
+        return Retention(self.hot_days, dt.timedelta(hours=self.cleanup_grace_hours))
 
     @property
     def size_rule(self) -> SizeRule:

@@ -34,6 +34,10 @@ class ObjectsError(RuntimeError):
     """The store can't do what was asked; one line that names the store, the verb and the key."""
 
 
+class MissingObjectError(ObjectsError):
+    """There is no object under the key."""
+
+
 class Objects(Protocol):
     """A store of immutable objects under keys relative to its root."""
 
@@ -55,7 +59,7 @@ class Objects(Protocol):
         """The object's bytes; None when there is none."""
 
     def open(self, key: str) -> contextlib.AbstractContextManager[BinaryIO]:
-        """A stream of the object's bytes; raises ObjectsError when there is none."""
+        """A stream of the object's bytes; raises MissingObjectError when there is none."""
 
     def list(self, prefix: str) -> list[str]:
         """All keys that start with a prefix, sorted; unfinished objects are never seen."""
@@ -69,6 +73,9 @@ class ArchiveObjects(Objects, Protocol):
 
     def put_parts(self, key: str, parts: Iterable[bytes]) -> bool:
         """Create the object from parts as they come; as `put`. Aborts the upload when anything fails."""
+
+    def abort_uploads(self, key: str) -> int:
+        """Abort the unfinished uploads to exactly this key, whoever began them; how many there were."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +132,10 @@ class DirectoryObjects:
     def open(self, key: str) -> Iterator[BinaryIO]:
         """The file, open for reading."""
         with _os_errors("read", self.root / key):
-            file = (self.root / key).open("rb")
+            try:
+                file = (self.root / key).open("rb")
+            except FileNotFoundError:
+                raise MissingObjectError(f"{self.root / key} does not exist") from None
         with file:
             yield file
 
@@ -239,6 +249,23 @@ class S3Objects:
                 raise
         return True
 
+    def abort_uploads(self, key: str) -> int:
+        """Abort the unfinished uploads to exactly this key."""
+        with self._errors("list the uploads of", key):
+            pages = self.client.get_paginator("list_multipart_uploads").paginate(
+                Bucket=self.bucket, Prefix=self._key(key)
+            )
+            found = [
+                each["UploadId"]
+                for page in pages
+                for each in page.get("Uploads", [])
+                if each.get("Key") == self._key(key) and "UploadId" in each
+            ]
+            for upload_id in found:
+                with contextlib.suppress(self.client.exceptions.NoSuchUpload):
+                    self.client.abort_multipart_upload(Bucket=self.bucket, Key=self._key(key), UploadId=upload_id)
+        return len(found)
+
     def _put_part(self, upload: dict[str, str], number: int, part: bytes) -> "CompletedPartTypeDef":
         checksum = _crc32_text(zlib.crc32(part))
         answer = self.client.upload_part(
@@ -273,7 +300,12 @@ class S3Objects:
     def open(self, key: str) -> Iterator[BinaryIO]:
         """The object's body as a stream."""
         with self._errors("get", key):
-            body = self.client.get_object(Bucket=self.bucket, Key=self._key(key))["Body"]
+            try:
+                body = self.client.get_object(Bucket=self.bucket, Key=self._key(key))["Body"]
+            except botocore.exceptions.ClientError as error:
+                if _code(error) in _MISSING:
+                    raise MissingObjectError(f"{self.uri}/{key} does not exist") from error
+                raise
             with contextlib.closing(body):
                 yield cast("BinaryIO", body)
 

@@ -14,11 +14,13 @@ from collections.abc import Iterator, Sequence
 
 import polars as pl
 
+from pathstats_pipeline.archive.claims import Claimant
 from pathstats_pipeline.archive.cleanup import CleanedDay, clean_day, plan_cleanup
-from pathstats_pipeline.archive.day import archive_day, archived_events, verified_manifests
+from pathstats_pipeline.archive.day import Archiver, archived_events, verified_manifests
 from pathstats_pipeline.archive.history import events_of, tally_of
 from pathstats_pipeline.archive.jsonl import digest_of, to_lines
 from pathstats_pipeline.archive.keys import object_key
+from pathstats_pipeline.archive.lifecycle import Retention
 from pathstats_pipeline.archive.manifest import Manifest
 from pathstats_pipeline.archive.strategy import SizeRule, Strategy
 from pathstats_pipeline.archive.verify import ObjectFacts
@@ -33,7 +35,8 @@ from pathstats_pipeline.storage.warehouse import Warehouse, open_warehouse
 DAY = dt.date(2026, 11, 20)
 WINDOW = Window.of_day(DAY)
 NOW = Window.of_day(dt.date(2026, 11, 25)).start
-HOT_DAYS = 3
+RETENTION = Retention(hot_days=3)
+CLAIMANT = Claimant("host:/warehouse.duckdb")
 SMALL = SizeRule()
 PARTS = SizeRule(multipart_mb=0)
 BATCH_ROWS = 7
@@ -121,12 +124,16 @@ class World:
 
     def archive(self, rule: SizeRule = SMALL) -> list[Manifest]:
         """The day is archived."""
-        return archive_day(self.warehouse, self.objects, DAY, rule, lambda: NOW, "0.0-test")
+        return self.archiver(rule).archive(DAY)
+
+    def archiver(self, rule: SizeRule = SMALL, claimant: Claimant = CLAIMANT) -> Archiver:
+        """What archives days of this world."""
+        return Archiver(self.warehouse, self.objects, rule, lambda: NOW, "0.0-test", claimant)
 
     def clean(self) -> CleanedDay:
         """The day is cleaned up."""
-        verdict = plan_cleanup(self.warehouse, self.objects, DAY, NOW.date(), HOT_DAYS)
-        return clean_day(self.warehouse, self.objects, self.landing, verdict, DAY, BATCH_ROWS)
+        verdict = plan_cleanup(self.warehouse, self.objects, DAY, NOW, RETENTION)
+        return clean_day(self.warehouse, self.objects, self.landing, verdict, DAY, BATCH_ROWS, lambda: NOW)
 
     def hot(self) -> collections.Counter[str]:
         """Events in the warehouse."""
