@@ -17,8 +17,9 @@ from pathstats_pipeline.archive.lifecycle import Generation, next_generation
 from pathstats_pipeline.archive.strategy import SizeRule
 from pathstats_pipeline.events.schema import EVENT_NAMES, EVENT_SCHEMA
 from pathstats_pipeline.events.window import Window
+from pathstats_pipeline.storage.duck import open_connection
 from pathstats_pipeline.storage.objects import DirectoryObjects
-from pathstats_pipeline.storage.warehouse import Warehouse, open_connection
+from pathstats_pipeline.storage.warehouse import Warehouse
 
 GOAL: Final = 0.167
 """At least six times DuckDB's rate."""

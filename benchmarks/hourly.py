@@ -26,8 +26,9 @@ from benchmarks.comparison import Scale, line, medians
 from pathstats_pipeline.archive.history import tally_of
 from pathstats_pipeline.events.window import Window
 from pathstats_pipeline.stats.hourly import EVENT_INPUT, path_statistics
+from pathstats_pipeline.storage.duck import open_connection
 from pathstats_pipeline.storage.objects import Objects
-from pathstats_pipeline.storage.warehouse import Warehouse, open_connection
+from pathstats_pipeline.storage.warehouse import Warehouse
 
 GOAL: Final = 0.8
 OBJECTS_GOAL: Final = 0.02

@@ -16,7 +16,8 @@ from benchmarks.comparison import Scale, apart, line, status_mb
 from pathstats_pipeline.events.window import Window
 from pathstats_pipeline.stats.hourly import path_statistics
 from pathstats_pipeline.stats.tally import SAMPLED
-from pathstats_pipeline.storage.warehouse import Warehouse, open_connection, open_warehouse
+from pathstats_pipeline.storage.duck import open_connection
+from pathstats_pipeline.storage.warehouse import Warehouse, open_warehouse
 
 _WINDOW: Final = Window.of_hour(Window.of_day(traffic.DAY).start)
 _ZIPF_PATH: Final = "'/shop/item' || (pow(5001, random()) - 1)::INTEGER || '.html'"

@@ -28,8 +28,9 @@ from pathstats_pipeline.settings import Settings, load_settings
 from pathstats_pipeline.stats.candidates import verify as verify_candidates
 from pathstats_pipeline.storage.blobs import through_blob
 from pathstats_pipeline.storage.connect import archive_objects, landing_zone, local_s3_of, s3_client
+from pathstats_pipeline.storage.duck import exclusive
 from pathstats_pipeline.storage.local_s3 import local_s3
-from pathstats_pipeline.storage.warehouse import exclusive, open_warehouse
+from pathstats_pipeline.storage.warehouse import open_warehouse
 
 _TIME_FORMS: Final = ("%Y-%m-%d", "%Y-%m-%dT%H", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S")
 

@@ -140,7 +140,7 @@ def top(rows: pl.DataFrame, window: Window, rejected: int, *, by: str, limit: in
     if form == "json":
         answer = {"from": rfc3339(window.start), "to": rfc3339(window.end), **_exactness_facts(exactness)}
         answer["damaged_sketches"] = [str(each) for each in damage.sketches[:_MAX_DAMAGED]]
-        answer["paths"] = shown.hstack(of_rows(ranked)).to_dicts()
+        answer["paths"] = shown.hstack(of_rows(ranked)).hstack([damage.counts(ranked)]).to_dicts()
         json.dump(answer, sys.stdout, indent=2)
         sys.stdout.write("\n")
     else:

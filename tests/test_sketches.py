@@ -10,6 +10,12 @@ import dagster as dg
 import duckdb
 import polars as pl
 import pytest
+from dagster._core.remote_origin import InProcessCodeLocationOrigin
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+from dagster._core.workspace.context import WorkspaceProcessContext
+from dagster._core.workspace.load_target import InProcessWorkspaceLoadTarget
+from dagster_graphql.cli import execute_query
+from dagster_server import CHECKED, verdicts_of
 
 from pathstats_pipeline.cli import cli
 from pathstats_pipeline.definitions import build_defs
@@ -34,6 +40,15 @@ def instance() -> Iterator[dg.DagsterInstance]:
         land(hour)
     with dg.DagsterInstance.ephemeral() as ephemeral:
         yield ephemeral
+
+
+@pytest.fixture
+def kept_instance(tmp_path: pathlib.Path) -> Iterator[dg.DagsterInstance]:
+    """The same with an instance on disk, which alone can be asked for the state of checks."""
+    for hour in HOURS:
+        land(hour)
+    with dg.DagsterInstance.local_temp(str(tmp_path), {"telemetry": {"enabled": False}}) as local:
+        yield local
 
 
 def land(hour: dt.datetime) -> None:
@@ -141,6 +156,7 @@ def test_json_states_the_exactness_and_csv_is_pure_data(instance: dg.DagsterInst
     assert (answer["rows_with_times"], answer["rows_with_exact_percentiles"]) == (2, 1)
     assert [path["percentiles_exact"] for path in answer["paths"]] == [False, True]
     assert [path["visitors_exact"] for path in answer["paths"]] == [True, True]
+    assert [path["damaged_sketches"] for path in answer["paths"]] == [0, 0]
     lines = top("--format", "csv").output.splitlines()
     assert len(lines) == 3
     assert lines[0].startswith("path,method,requests,")
@@ -159,6 +175,7 @@ def test_a_damaged_state_is_named_by_top_and_by_the_day_and_the_others_go_on(
     assert name in " ".join(answer.stderr.split())
     facts = json.loads(answer.stdout)
     assert (facts["requests"], facts["damaged_sketch_count"], facts["damaged_sketches"]) == (3_000, 1, [name])
+    assert {row["path"]: row["damaged_sketches"] for row in facts["paths"]} == {"/users/:id": 0, "/rare": 1}
     assert "incomplete: 1 damaged sketch(es) left out" in top().stdout
     assert name in " ".join(top("--format", "csv").stderr.split())
 
@@ -179,31 +196,56 @@ def test_a_damaged_state_is_named_by_top_and_by_the_day_and_the_others_go_on(
     assert metadata_of(instance, "path_stats_daily")["damaged_sketches"] == 0
 
 
-def test_a_range_of_days_warns_too_and_says_which_day(instance: dg.DagsterInstance) -> None:
-    """A backfill's run over several days has one result; each day's metadata has its own damage."""
-    build_hours(instance, *HOURS)
-    name = flip("latency_sketch")
-    done = (
-        build_defs()
-        .resolve_job_def("daily")
-        .execute_in_process(
-            instance=instance,
-            tags={
-                "dagster/asset_partition_range_start": "2026-02-28",
-                "dagster/asset_partition_range_end": str(DAY),
-            },
-        )
+def verdicts_shown(instance: dg.DagsterInstance) -> dict[str, str]:
+    """What the UI shows of the check `sketches_readable`."""
+    origin = InProcessCodeLocationOrigin(
+        LoadableTargetOrigin(module_name="pathstats_pipeline.definitions", attribute="defs"), location_name="pathstats"
     )
+    with WorkspaceProcessContext(instance, InProcessWorkspaceLoadTarget(origin)) as workspace:
+        answer = execute_query(workspace, CHECKED)
+    assert "errors" not in answer, answer
+    return verdicts_of(answer["data"])
+
+
+def test_a_range_of_days_has_a_verdict_for_each_day(kept_instance: dg.DagsterInstance) -> None:
+    """The UI shows which day of a backfill's run warns; that day alone, run again, mends its verdict."""
+    build_hours(kept_instance, *HOURS)
+    name = flip("latency_sketch")
+    days = {
+        f"dagster/asset_partition_range_{end}": day for end, day in (("start", "2026-02-28"), ("end", "2026-03-02"))
+    }
+    done = build_defs().resolve_job_def("daily").execute_in_process(instance=kept_instance, tags=days)
 
     assert done.success
-    [check] = done.get_asset_check_evaluations()
-    assert (check.passed, check.severity, check.description) == (False, dg.AssetCheckSeverity.WARN, name)
+    checks = {check.partition: check for check in done.get_asset_check_evaluations()}
+    assert {day: check.passed for day, check in checks.items()} == {
+        "2026-02-28": True,
+        "2026-03-01": False,
+        "2026-03-02": True,
+    }
+    warned = checks["2026-03-01"]
+    assert (warned.severity, warned.description) == (dg.AssetCheckSeverity.WARN, name)
+    assert {check.description for check in checks.values()} == {name, "every sketch could be read"}
     found = {
         event.partition: event.step_materialization_data.materialization.metadata
         for event in done.get_asset_materialization_events()
     }
-    assert {day: facts["requests"].value for day, facts in found.items()} == {"2026-02-28": 0, "2026-03-01": 3_000}
+    assert {day: facts["requests"].value for day, facts in found.items()} == {
+        "2026-02-28": 0,
+        "2026-03-01": 3_000,
+        "2026-03-02": 0,
+    }
     assert found["2026-03-01"]["damaged"].value == name
+    assert verdicts_shown(kept_instance) == {
+        "2026-02-28 to 2026-02-28": "SUCCEEDED",
+        "2026-03-01 to 2026-03-01": "FAILED",
+        "2026-03-02 to 2026-03-02": "SUCCEEDED",
+        "latest": "SUCCEEDED",
+    }
+
+    build_hours(kept_instance, FIRST)
+    build_day(kept_instance)
+    assert verdicts_shown(kept_instance) == {"2026-02-28 to 2026-03-02": "SUCCEEDED", "latest": "SUCCEEDED"}
 
 
 def test_hours_of_two_kinds_are_refused_by_the_day_and_by_top(

@@ -20,7 +20,8 @@ from pathstats_pipeline.archive.manifest import Manifest, ManifestError
 from pathstats_pipeline.archive.strategy import SizeRule, Strategy
 from pathstats_pipeline.events.window import Window
 from pathstats_pipeline.storage.objects import ArchiveObjects, Objects
-from pathstats_pipeline.storage.warehouse import TooWideError, Warehouse
+from pathstats_pipeline.storage.reading import TooWideError
+from pathstats_pipeline.storage.warehouse import Warehouse
 
 BATCH_ROWS = 5_000
 """Rows on their way from the warehouse to S3 at a time. The peak of a day grows with them: 20,000 took 75 MB more."""

@@ -20,7 +20,7 @@ from pathstats_pipeline.defs.presentation import archive_facts, columns_of, even
 from pathstats_pipeline.defs.resources import ArchiveStorage, LandingZone, Rules, WarehouseResource
 from pathstats_pipeline.events.window import naive_utc
 from pathstats_pipeline.storage.objects import ObjectsError
-from pathstats_pipeline.storage.warehouse import TABLES
+from pathstats_pipeline.storage.tables import TABLES
 
 SOFTWARE_VERSION = importlib.metadata.version("pathstats-pipeline")
 

@@ -1,6 +1,6 @@
 """The asset of the events: from the landing zone into the warehouse, hour by hour of the landing zone's folders.
 
-Here: `raw_events`. How a file is read stands in intake/loading.py, how a load is stored in storage/warehouse.py.
+Here: `raw_events`. How a file is read stands in intake/loading.py, how a load is stored in storage/loads.py.
 """
 
 import datetime as dt

@@ -18,10 +18,11 @@ from pathstats_pipeline.archive.strategy import SizeRule
 from pathstats_pipeline.settings import Settings
 from pathstats_pipeline.stats.pairs import SketchChoice
 from pathstats_pipeline.storage.connect import landing_zone, local_s3_of
+from pathstats_pipeline.storage.duck import open_connection
 from pathstats_pipeline.storage.landing import Landing
 from pathstats_pipeline.storage.local_s3 import LocalS3
 from pathstats_pipeline.storage.objects import S3Objects
-from pathstats_pipeline.storage.warehouse import Warehouse, open_connection, open_warehouse
+from pathstats_pipeline.storage.warehouse import Warehouse, open_warehouse
 
 
 class WarehouseResource(DuckDBResource):

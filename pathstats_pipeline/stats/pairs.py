@@ -20,6 +20,7 @@ from pathstats_pipeline.stats import bloom, framing, latency, reservoir, visitor
 LATENCY: Final = "latency_sketch"
 VISITORS: Final = "visitors_sketch"
 SKETCH_COLUMNS: Final = (LATENCY, VISITORS)
+DAMAGED_SKETCHES: Final = "damaged_sketches"
 
 _TIMES: Final = ("hour", "day")
 
@@ -221,6 +222,7 @@ class DamageList:
         self._rows = rows.select(name for name in (*_TIMES, "path", "method") if name in rows.columns)
         self.sketches: list[DamagedSketch] = []
         """The damaged states so far."""
+        self._damaged: list[int] = []
 
     def of_day(self, day: dt.date) -> list[DamagedSketch]:
         """The damaged states of one day."""
@@ -230,8 +232,16 @@ class DamageList:
             if (each.time.date() if isinstance(each.time, dt.datetime) else each.time) == day
         ]
 
+    def counts(self, merged: pl.DataFrame) -> pl.Series:
+        """How many damaged states were left out of each merged row [row], by its path and method."""
+        key = ["path", "method"]
+        damaged = self._rows[self._damaged].group_by(key).agg(pl.len().cast(pl.Int64).alias(DAMAGED_SKETCHES))
+        joined = merged.select(key).join(damaged, on=key, how="left", maintain_order="left")
+        return joined[DAMAGED_SKETCHES].fill_null(0)
+
     def __call__(self, kind: framing.Kind, damaged: Sequence[framing.Damaged]) -> None:
         """Take note of damaged states of one kind."""
+        self._damaged += [each.row for each in damaged]
         for each in damaged:
             row = self._rows.row(each.row, named=True)
             time = next((row[name] for name in _TIMES if name in row), None)

@@ -1,7 +1,7 @@
 """Events on their way into statistics: first what they are counted under, then they themselves, by number.
 
 A cell is a distinct (hour, raw path, method). Strings are met once a cell, and an hour of any size passes in batches.
-The warehouse makes a tally in SQL (storage/warehouse.py), `tally` makes one of frames; hourly.py takes either. No
+The warehouse makes a tally in SQL (storage/reading.py), `tally` makes one of frames; hourly.py takes either. No
 templates here, no sketches.
 """
 

@@ -1,5 +1,6 @@
 """Path templates: what folds to what, users' rules, and what never folds."""
 
+import re
 from pathlib import Path
 
 import polars as pl
@@ -73,6 +74,28 @@ def test_the_table_of_templates() -> None:
     paths = pl.Series("path", [path for path, _ in FOLDED] * 2, dtype=pl.String)
     assert fold(paths).to_list() == [template for _, template in FOLDED] * 2
     assert fold(paths).name == "path"
+
+
+DOCUMENTED = (Path(__file__).parents[2] / "docs" / "paths.md").read_text("utf-8")
+
+
+def test_the_documented_foldings_are_true() -> None:
+    """Each row of the table in docs/paths.md."""
+    rows = re.findall(r"^\| `([^`]+)` \| `([^`]+)` \|", DOCUMENTED, re.MULTILINE)
+
+    assert len(rows) > 10
+    assert fold(pl.Series([path for path, _ in rows])).to_list() == [template for _, template in rows]
+
+
+def test_the_documented_rules_file_works(tmp_path: Path) -> None:
+    """It loads, and its first rule does what it says."""
+    (tmp_path / "rules.toml").write_text(DOCUMENTED.split("```toml\n")[1].split("```")[0])
+    rules = templates.load_rules(tmp_path / "rules.toml")
+
+    assert fold(pl.Series(["/shop/42/reviews?page=2", "/blog/2026/11"]), rules).to_list() == [
+        "/shop/:product/reviews",
+        "/blog/:post",
+    ]
 
 
 def test_no_paths_fold_to_no_templates() -> None:

@@ -206,7 +206,7 @@ from pathstats_pipeline.intake.choice import format_chooser
 from pathstats_pipeline.intake.ingest import Intake, ingest_file
 from pathstats_pipeline.storage.landing import Landing
 from pathstats_pipeline.storage.objects import DirectoryObjects
-from pathstats_pipeline.storage.warehouse import exclusive
+from pathstats_pipeline.storage.duck import exclusive
 import datetime as dt
 
 class Dying(DirectoryObjects):

@@ -17,7 +17,8 @@ from pathstats_pipeline.events.schema import EVENT_NAMES, EVENT_SCHEMA
 from pathstats_pipeline.events.window import HOUR, Window
 from pathstats_pipeline.stats.hourly import path_statistics
 from pathstats_pipeline.stats.rollup import daily_statistics
-from pathstats_pipeline.storage.warehouse import Warehouse, WarehouseError, exclusive, open_connection, open_warehouse
+from pathstats_pipeline.storage.duck import WarehouseError, exclusive, open_connection
+from pathstats_pipeline.storage.warehouse import Warehouse, open_warehouse
 
 DAY = Window.of_day(dt.date(2026, 11, 20))
 FIVE = DAY.start + 5 * HOUR
@@ -232,7 +233,7 @@ HOLD = """
 import sys, pathlib
 path = pathlib.Path(sys.argv[1])
 if sys.argv[2] == "ours":
-    from pathstats_pipeline.storage.warehouse import open_connection
+    from pathstats_pipeline.storage.duck import open_connection
     held = open_connection(path, lock_timeout_seconds=60)
 else:
     import duckdb

@@ -1,0 +1,130 @@
+"""Loads: the ledger, and what changes together with it, in one transaction each. Reading events is in reading.py."""
+
+import datetime as dt
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import polars as pl
+
+from pathstats_pipeline.archive.jsonl import Digest
+from pathstats_pipeline.events.load import Load, LoadFacts
+from pathstats_pipeline.events.window import Window
+from pathstats_pipeline.storage.session import Session
+
+
+class Loads(Session):
+    """Append loads, delete them, and say what is known of them."""
+
+    def loads(self, window: Window) -> list[LoadFacts]:
+        """What is known of the loads of events in a window, in the order of their identity."""
+        return [_load_facts(row) for row in self._loads(window, rejected=False)]
+
+    def known_loads(self, window: Window) -> set[tuple[Load, bool]]:
+        """Identity of every load in a window, and whether it is one of rejected lines."""
+        events, rejected = (self._loads(window, rejected=kind) for kind in (False, True))
+        return {(_load_facts(row).load, kind) for kind, rows in ((False, events), (True, rejected)) for row in rows}
+
+    def _loads(self, window: Window, *, rejected: bool) -> list[tuple[Any, ...]]:
+        return self._run(
+            "SELECT hour, load_id, rows, duplicates, rejected, digest, first_event_time, last_event_time, deleted_rows "
+            "FROM pathstats.loads WHERE hour >= ? AND hour < ? AND rejected_load = ? ORDER BY hour, load_id",
+            (window.start, window.end, rejected),
+        ).fetchall()
+
+    def append_load(
+        self,
+        load: Load,
+        chunks: Iterable[tuple[pl.DataFrame, pl.DataFrame]],
+        digest_of: Callable[[pl.DataFrame], Digest],
+        now: dt.datetime,
+    ) -> LoadFacts:
+        """Append a load of events: all of it and its ledger row, or nothing.
+
+        `chunks` are pairs of events (event schema) and rejected rows (of `rejected_events`, without `load_id` and
+        `rejected_at`). Events whose id the hour holds already are counted as duplicates and not inserted.
+        """
+        digest, duplicates, rejected = Digest(), 0, 0
+        first: dt.datetime | None = None
+        last: dt.datetime | None = None
+        with self._transaction():
+            for events, refused in chunks:
+                fresh = self._without_known(load.hour, events)
+                duplicates += len(events) - len(fresh)
+                rejected += len(refused)
+                digest += digest_of(fresh)
+                if len(fresh):
+                    low, high = fresh.select(low=pl.col("event_time").min(), high=pl.col("event_time").max()).row(0)
+                    first, last = min(first or low, low), max(last or high, high)
+                    self._insert("traffic_events", fresh.with_columns(load_id=pl.lit(load.load_id)))
+                self._insert_rejected(load, refused, now)
+            facts = LoadFacts(load, digest.rows, duplicates, rejected, digest.hex, first, last)
+            self._record_load(facts, now, rejected_load=False)
+        return facts
+
+    def append_rejected(self, load: Load, rows: pl.DataFrame, now: dt.datetime) -> LoadFacts:
+        """Append a load of rejected lines (source, line_number, raw, reason): all of it, or nothing."""
+        facts = LoadFacts(load, 0, 0, len(rows), Digest().hex)
+        with self._transaction():
+            self._insert_rejected(load, rows, now)
+            self._record_load(facts, now, rejected_load=True)
+        return facts
+
+    def _insert_rejected(self, load: Load, rows: pl.DataFrame, now: dt.datetime) -> None:
+        if len(rows):
+            columns = pl.lit(load.load_id).alias("load_id"), pl.lit(now, pl.Datetime("us")).alias("rejected_at")
+            self._insert("rejected_events", rows.with_columns(*columns))
+
+    def _record_load(self, facts: LoadFacts, now: dt.datetime, *, rejected_load: bool) -> None:
+        load = facts.load
+        values = (load.hour, load.load_id, rejected_load, facts.rows, facts.duplicates, facts.rejected, facts.digest)
+        self._run(
+            "INSERT INTO pathstats.loads VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?)",
+            (*values, facts.first_event_time, facts.last_event_time, now),
+        )
+
+    def _without_known(self, hour: dt.datetime, events: pl.DataFrame) -> pl.DataFrame:
+        """The events whose id is neither in the hour nor earlier in the frame, in their order."""
+        events = events.unique("event_id", keep="first", maintain_order=True)
+        if not len(events):
+            return events
+        window = Window.of_hour(hour)
+        with self._registered("incoming", events.select("event_id")):
+            known = self._frame(
+                "SELECT event_id FROM pathstats.traffic_events "
+                "WHERE event_time >= ? AND event_time < ? AND event_id IN (SELECT event_id FROM incoming)",
+                (window.start, window.end),
+            )
+        return events.join(known, on="event_id", how="anti", maintain_order="left") if len(known) else events
+
+    def delete_load(self, load: Load, batch_rows: int) -> int:
+        """Delete a load's events in batches, each with its progress in one transaction; returns how many now."""
+        window, deleted = Window.of_hour(load.hour), 0
+        while True:
+            with self._transaction():
+                [(count,)] = self._run(
+                    "DELETE FROM pathstats.traffic_events WHERE rowid IN (SELECT rowid FROM pathstats.traffic_events "
+                    "WHERE event_time >= ? AND event_time < ? AND load_id = ? LIMIT ?)",
+                    (window.start, window.end, load.load_id, batch_rows),
+                ).fetchall()
+                if count:
+                    self._run(
+                        "UPDATE pathstats.loads SET deleted_rows = deleted_rows + ? "
+                        "WHERE hour = ? AND load_id = ? AND NOT rejected_load",
+                        (count, load.hour, load.load_id),
+                    )
+            deleted += int(count)
+            if count < batch_rows:
+                return deleted
+
+    def rejected_lines(self, window: Window) -> int:
+        """Lines of the loads of a window that went to `rejected_events`."""
+        [(count,)] = self._run(
+            "SELECT coalesce(sum(rejected), 0)::BIGINT FROM pathstats.loads WHERE hour >= ? AND hour < ?",
+            (window.start, window.end),
+        ).fetchall()
+        return int(count)
+
+
+def _load_facts(row: tuple[Any, ...]) -> LoadFacts:
+    hour, load_id, *facts = row
+    return LoadFacts(Load(hour, load_id), *facts)
