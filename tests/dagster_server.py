@@ -16,8 +16,23 @@ from typing import Any
 
 from commands import PROJECT, Shell
 
+CHECKED = """query { assetNodeOrError(assetKey: {path: ["path_stats_daily"]}) { ... on AssetNode {
+  assetChecksOrError { ... on AssetChecks { checks {
+    executionForLatestMaterialization { status }
+    partitionStatuses { ... on AssetCheckTimePartitionStatuses { ranges { status startKey endKey } } } } } } } } }"""
+"""What the UI asks of the check of `path_stats_daily`, on its own page and beside the asset."""
+
 START_SECONDS = 180
 POLL_SECONDS = 1.0
+
+
+def verdicts_of(answer: Any) -> dict[str, str]:
+    """The status of the check by range of days, and its latest one, in the answer to `CHECKED`."""
+    [check] = answer["assetNodeOrError"]["assetChecksOrError"]["checks"]
+    ranges = {
+        f"{each['startKey']} to {each['endKey']}": each["status"] for each in check["partitionStatuses"]["ranges"]
+    }
+    return {**ranges, "latest": check["executionForLatestMaterialization"]["status"]}
 
 
 @dataclasses.dataclass(frozen=True)

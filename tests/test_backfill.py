@@ -6,7 +6,7 @@ import pathlib
 
 import duckdb
 from commands import Shell
-from dagster_server import serving, wait_for
+from dagster_server import CHECKED, serving, verdicts_of, wait_for
 
 from pathstats_pipeline.sample import write_sample
 
@@ -40,6 +40,8 @@ def test_a_backfill_of_hours_and_days_runs_in_parallel_without_a_lock_error(tmp_
             "path_stats_hourly": 72,
             **dict.fromkeys(daily, 3),
         }
+        # One run had all days.
+        assert verdicts_of(server.ask(CHECKED)) == {f"{days[0]} to {days[-1]}": "SUCCEEDED", "latest": "SUCCEEDED"}
 
     assert "Could not set lock" not in (tmp_path / "dev.log").read_text()
     with duckdb.connect(str(shell.warehouse), read_only=True) as connection:

@@ -15,6 +15,7 @@ from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import InProcessWorkspaceLoadTarget
 from dagster_graphql.cli import execute_query
+from dagster_server import CHECKED, verdicts_of
 
 from pathstats_pipeline.cli import cli
 from pathstats_pipeline.definitions import build_defs
@@ -195,25 +196,15 @@ def test_a_damaged_state_is_named_by_top_and_by_the_day_and_the_others_go_on(
     assert metadata_of(instance, "path_stats_daily")["damaged_sketches"] == 0
 
 
-CHECKED = """query { assetNodeOrError(assetKey: {path: ["path_stats_daily"]}) { ... on AssetNode {
-  assetChecksOrError { ... on AssetChecks { checks {
-    executionForLatestMaterialization { status evaluation { partition targetMaterialization { runId } } }
-    partitionStatuses { ... on AssetCheckTimePartitionStatuses { ranges { status startKey endKey } } } } } } } } }"""
-
-
 def verdicts_shown(instance: dg.DagsterInstance) -> dict[str, str]:
-    """What the UI shows of the check `sketches_readable`: the status by range of days, and the latest one."""
+    """What the UI shows of the check `sketches_readable`."""
     origin = InProcessCodeLocationOrigin(
         LoadableTargetOrigin(module_name="pathstats_pipeline.definitions", attribute="defs"), location_name="pathstats"
     )
     with WorkspaceProcessContext(instance, InProcessWorkspaceLoadTarget(origin)) as workspace:
         answer = execute_query(workspace, CHECKED)
     assert "errors" not in answer, answer
-    [check] = answer["data"]["assetNodeOrError"]["assetChecksOrError"]["checks"]
-    ranges = check["partitionStatuses"]["ranges"]
-    latest = check["executionForLatestMaterialization"]
-    assert latest["evaluation"]["targetMaterialization"]["runId"]
-    return {f"{each['startKey']} to {each['endKey']}": each["status"] for each in ranges} | {"latest": latest["status"]}
+    return verdicts_of(answer["data"])
 
 
 def test_a_range_of_days_has_a_verdict_for_each_day(kept_instance: dg.DagsterInstance) -> None:

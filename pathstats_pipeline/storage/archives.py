@@ -56,9 +56,9 @@ class Archives(Session):
             "WHERE date = ? AND generation = ? AND state = ?",
             (date, number, state.value),
         ).fetchall()
-        if not isinstance(document, str):
+        if document is None:
             raise AssertionError(f"g{number:04d} of {date} was never {state}")
-        return document
+        return str(document)
 
     def archive_steps(self, date: dt.date) -> pl.DataFrame:
         """Every step of a day's generations, in their order."""

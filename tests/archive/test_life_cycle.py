@@ -122,7 +122,7 @@ def test_a_failure_at_any_arrow_is_finished_by_the_next_run(
         directory = prepared.with_name("again")
         shutil.rmtree(directory, ignore_errors=True)
         shutil.copytree(prepared, directory)
-        objects = FakeObjects(faults=Faults(number, error))
+        objects = FakeObjects(faults=Faults(number, error=error))
         with world(directory, objects) as here:
             here.accepted = known
             try:
