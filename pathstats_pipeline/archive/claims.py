@@ -85,7 +85,7 @@ class Claim:
                 self.epoch = epoch
                 return
         raise ClaimedError(
-            f"g{self.generation:04d} of {self.date}: {self.objects.uri} has claims that it doesn't list; may we list it?"
+            f"g{self.generation:04d} of {self.date}: {self.objects.uri} has claims that it doesn't list; may we list?"
         )
 
     def _last(self) -> _Epoch | None:
