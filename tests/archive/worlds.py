@@ -22,7 +22,7 @@ from pathstats_pipeline.archive.jsonl import digest_of, to_lines
 from pathstats_pipeline.archive.keys import object_key
 from pathstats_pipeline.archive.lifecycle import Retention
 from pathstats_pipeline.archive.manifest import Manifest
-from pathstats_pipeline.archive.strategy import SizeRule, Strategy
+from pathstats_pipeline.archive.strategy import MIN_PART_BYTES, SizeRule, Strategy
 from pathstats_pipeline.archive.verify import ObjectFacts
 from pathstats_pipeline.events.load import Load
 from pathstats_pipeline.events.schema import EVENT_NAMES, EVENT_SCHEMA
@@ -39,6 +39,17 @@ RETENTION = Retention(hot_days=3)
 CLAIMANT = Claimant("host:/warehouse.duckdb")
 SMALL = SizeRule()
 PARTS = SizeRule(multipart_mb=0)
+
+
+class PartsOfFiveMib(SizeRule):
+    """Multipart, with the smallest parts that S3 takes."""
+
+    def part_bytes(self, rows: int) -> int:  # noqa: ARG002
+        """S3's floor."""
+        return MIN_PART_BYTES
+
+
+PARTS_OF_FIVE_MIB = PartsOfFiveMib(multipart_mb=0)
 BATCH_ROWS = 7
 """Small, so that a load takes several transactions to delete."""
 
@@ -48,8 +59,8 @@ def hour_of(number: int) -> dt.datetime:
     return WINDOW.start + dt.timedelta(hours=number)
 
 
-def events(load: Load, rows: int, seed: int = 0) -> pl.DataFrame:
-    """So many different events of a load's hour, some of their columns NULL."""
+def events(load: Load, rows: int, seed: int = 0, width: int = 0) -> pl.DataFrame:
+    """So many different events of a load's hour, some of their columns NULL; `width` bytes can't be compressed."""
     rng = random.Random(f"{load}{seed}")  # noqa: S311 - test data
     return pl.DataFrame(
         [
@@ -63,7 +74,7 @@ def events(load: Load, rows: int, seed: int = 0) -> pl.DataFrame:
                 "response_time_ms": rng.choice([None, rng.random() * 1000]),
                 "bytes_sent": rng.choice([None, 2**53 + 1, rng.randrange(10**6)]),
                 "client_ip": f"10.0.0.{rng.randrange(9)}",
-                "user_agent": rng.choice([None, "curl/8"]),
+                "user_agent": rng.randbytes(width // 2).hex() if width else rng.choice([None, "curl/8"]),
             }
             for number in range(rows)
         ],
@@ -106,10 +117,10 @@ class World:
     accepted: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     published: dict[str, bytes] = dataclasses.field(default_factory=dict)
 
-    def bring(self, hour: int, load_id: str, rows: int, seed: int = 0) -> Load:
+    def bring(self, hour: int, load_id: str, rows: int, seed: int = 0, width: int = 0) -> Load:
         """A load lands and is appended."""
         load = Load(hour_of(hour), load_id)
-        frame = events(load, rows, seed)
+        frame = events(load, rows, seed, width)
         self.landing.publish(load, frame)
         none: pl.DataFrame = pl.DataFrame()
         self.warehouse.append_load(load, [(frame, none)], lambda part: digest_of(to_lines(part)), NOW)
