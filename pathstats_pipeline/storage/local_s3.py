@@ -24,7 +24,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
-import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -245,6 +244,8 @@ class LocalS3:
         return True
 
     def _client(self) -> "S3Client":
+        import boto3  # noqa: PLC0415 - a tenth of a command's start, and not every command talks to S3
+
         credentials = self.credentials
         client: S3Client = boto3.client(
             "s3",
