@@ -11,7 +11,7 @@ import pytest
 from commands import Nursery, Shell
 from conftest import new_bucket, s3_client_of, s3_settings
 
-from pathstats_pipeline.storage.local_s3 import LocalS3, local_s3
+from pathstats_pipeline.storage.local_s3 import LocalS3
 
 LINE = '192.0.2.{} - - [20/Nov/2026:05:00:{:02d} +0000] "GET /a/{} HTTP/1.1" 200 1234{} "-" "Mozilla/5.0"\n'
 
@@ -156,13 +156,19 @@ def test_an_archive_that_was_tampered_with_is_refused_by_every_command(
     shell.ok("archive", "2025-11-20")
     assert "would delete 40 event(s)" in shell.ok("cleanup", "2025-11-20", "--dry-run")
 
-    with local_s3(shell.home / "s3") as server:
-        _tamper(server)
-        for command in (["verify"], ["restore", "--to", str(tmp_path)], ["cleanup"]):
-            assert "events-2025-11-20-g0001" in shell.refused(command[0], "2025-11-20", *command[1:])
-        for command in (["cleanup", "--dry-run"], ["archive"]):
-            born = dataclasses.replace(shell, nursery=nursery)
-            assert "events-2025-11-20-g0001" in born.refused(command[0], "2025-11-20", *command[1:])
+    server = LocalS3(shell.home / "s3")
+    assert not server.running()
+    assert shell.ok("s3", "start") == f"{server.endpoint_url}, bucket pathstats\n"
+    _tamper(server)
+
+    for command in (["verify"], ["restore", "--to", str(tmp_path)], ["cleanup"]):
+        assert "events-2025-11-20-g0001" in shell.refused(command[0], "2025-11-20", *command[1:])
+    for command in (["cleanup", "--dry-run"], ["archive"]):
+        born = dataclasses.replace(shell, nursery=nursery)
+        assert "events-2025-11-20-g0001" in born.refused(command[0], "2025-11-20", *command[1:])
+    assert server.running()
+    shell.ok("s3", "stop")
+    assert not server.running()
     with duckdb.connect(str(shell.warehouse), read_only=True) as connection:
         assert connection.execute("SELECT count(*) FROM pathstats.traffic_events").fetchall() == [(40,)]
     assert dt.date(2025, 11, 20).isoformat() in shell.ok("top", "--format", "json", "--by", "errors")
