@@ -9,16 +9,18 @@ by framing.py. A change of a constant or of the hash here changes the bytes of s
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 import polars_hash  # noqa: F401 - registers the nchash namespace
 import xxhash
-from datasketch import HyperLogLogPlusPlus
 
 from pathstats_pipeline.stats import framing, ordering
+
+if TYPE_CHECKING:
+    from datasketch import HyperLogLogPlusPlus
 
 PRECISION: Final = 14
 REGISTERS: Final = 1 << PRECISION
@@ -274,8 +276,10 @@ def decode_readable(states: pl.Series) -> tuple[VisitorSketches, tuple[framing.D
     return VisitorSketches(offsets, hashes, frames.rows[dense], registers), frames.damaged
 
 
-def to_datasketch(state: bytes) -> HyperLogLogPlusPlus:
+def to_datasketch(state: bytes) -> "HyperLogLogPlusPlus":
     """`datasketch.HyperLogLogPlusPlus` (p = 14) with the registers of one state. Raises DamagedStatesError."""
+    from datasketch import HyperLogLogPlusPlus  # noqa: PLC0415 - brings SciPy, a quarter of every command's start
+
     sketches = decode(pl.Series([state], dtype=pl.Binary))
     registers = sketches.registers
     if sketches.dense_groups.size == 0:
@@ -283,7 +287,7 @@ def to_datasketch(state: bytes) -> HyperLogLogPlusPlus:
     return HyperLogLogPlusPlus(reg=registers[0].astype(np.int8), hashfunc=hash_client)
 
 
-def from_datasketch(sketch: HyperLogLogPlusPlus) -> bytes:
+def from_datasketch(sketch: "HyperLogLogPlusPlus") -> bytes:
     """State of a `datasketch.HyperLogLogPlusPlus`: always registers, since it keeps no hashes.
 
     Raises ValueError unless p is 14 and its `hashfunc` hashes as `hash_client` does: registers of another hash merge
