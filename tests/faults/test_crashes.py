@@ -10,7 +10,7 @@ from pathstats_pipeline.storage.local_s3 import LocalS3
 
 @pytest.mark.parametrize("multipart", [False, True], ids=["one part", "three parts"])
 def test_killed_at_every_boundary(tmp_path: pathlib.Path, s3_server: LocalS3, multipart: bool) -> None:  # noqa: FBT001
-    """Each boundary once, and some pairs: invariants hold after the kill, and the next run ends with the day deleted."""
+    """Each boundary once, and pairs: invariants hold after the kill, and the next run ends with the day deleted."""
     with lab(tmp_path, s3_server, multipart=multipart) as here:
         table = list(crashes(here, pairs=5))
     died_at = {crash.died_at[0].partition(" ")[2] for crash in table}
