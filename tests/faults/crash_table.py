@@ -97,7 +97,7 @@ class Lab:
     def _run(self, life: Life) -> int:
         assert self.nursery.stdin is not None
         assert self.nursery.stdout is not None
-        print(json.dumps(dataclasses.asdict(life)), file=self.nursery.stdin, flush=True)
+        print(json.dumps({"life": dataclasses.asdict(life)}), file=self.nursery.stdin, flush=True)
         return int(self.nursery.stdout.readline())
 
     def _judge(self, life: Life) -> tuple[str, str]:
@@ -145,7 +145,7 @@ def lab(folder: pathlib.Path, server: LocalS3, *, multipart: bool) -> Iterator[L
     """A lab with a day prepared: of three parts where `multipart`, else a few dozen events."""
     server.ensure_bucket(BUCKET)
     folder.mkdir(parents=True, exist_ok=True)
-    objects = Life("", "", server.endpoint_url, *_keys(server), BUCKET, "prepared", multipart, None).objects()
+    objects = Life("", "", server.endpoint_url, *_keys(server), BUCKET, "prepared", None, multipart).objects()
     with world(folder / "prepared", objects) as here:
         for hour, load_id, rows in ((0, "a", 20), (5, "a", 15), (5, "b", 1)):
             here.bring(hour, load_id, rows * (11 if multipart else 1), width=_WIDE if multipart else 0)
@@ -183,12 +183,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="pathstats-crashes-") as folder:
         root = pathlib.Path(folder)
         with local_s3(root / "s3") as server, lab(root / "lab", server, multipart=arguments.multipart) as here:
-            print(f"{'killed at':<52} {'found then':<44} the next run did")  # noqa: T201
+            print(f"{'killed at':<52} {'found then':<44} the next run did")
             count = 0
             for crash in crashes(here, arguments.pairs):
-                print(crash, flush=True)  # noqa: T201
+                print(crash, flush=True)
                 count += 1
-    print(f"{count} kills: no event lost or doubled, one object, one manifest, no litter")  # noqa: T201
+    print(f"{count} kills: no event lost or doubled, one object, one manifest, no litter")
 
 
 if __name__ == "__main__":
