@@ -24,7 +24,7 @@ from pathstats_pipeline.archive.lifecycle import Retention
 from pathstats_pipeline.archive.manifest import Manifest
 from pathstats_pipeline.archive.strategy import MIN_PART_BYTES, SizeRule, Strategy
 from pathstats_pipeline.archive.verify import ObjectFacts
-from pathstats_pipeline.events.load import Load
+from pathstats_pipeline.events.load import Load, LoadFacts
 from pathstats_pipeline.events.schema import EVENT_NAMES, EVENT_SCHEMA
 from pathstats_pipeline.events.window import Window
 from pathstats_pipeline.stats.hourly import EVENT_INPUT, path_statistics
@@ -126,6 +126,14 @@ class World:
         self.warehouse.append_load(load, [(frame, none)], lambda part: digest_of(to_lines(part)), NOW)
         self.accepted += lines_of([frame])
         return load
+
+    def bring_again(self, known: Load, rows: int, load_id: str) -> LoadFacts:
+        """The ids of a load come once more, with another payload: nothing is taken of those that are there."""
+        frame = events(known, rows).with_columns(status=pl.lit(418, pl.Int16()))
+        load = Load(known.hour, load_id)
+        self.landing.publish(load, frame)
+        chunks = [(frame, pl.DataFrame())]
+        return self.warehouse.append_load(load, chunks, lambda part: digest_of(to_lines(part)), NOW)
 
     def build_statistics(self, window: Window = WINDOW) -> pl.DataFrame:
         """The hours' statistics are built, wherever their events are."""

@@ -164,10 +164,10 @@ def _keys(server: LocalS3) -> tuple[str, str]:
     return server.credentials.access_key, server.credentials.secret_key
 
 
-def crashes(here: Lab, pairs: int, seed: int = 4) -> Iterator[Crash]:
-    """Every boundary once, then so many pairs of boundaries."""
+def crashes(here: Lab, pairs: int, every: int = 1, seed: int = 4) -> Iterator[Crash]:
+    """Every boundary once, or one in so many, then so many pairs of boundaries."""
     n_boundaries = len(here.boundaries())
-    for number in range(n_boundaries):
+    for number in range(0, n_boundaries, every):
         yield here.crash(number)
     rng = random.Random(seed)  # noqa: S311 - test data
     for _ in range(pairs):

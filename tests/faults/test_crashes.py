@@ -8,7 +8,18 @@ from faults.crash_table import crashes, lab
 from pathstats_pipeline.storage.local_s3 import LocalS3
 
 
-@pytest.mark.parametrize("multipart", [False, True], ids=["one part", "three parts"])
+EITHER_WAY = pytest.mark.parametrize("multipart", [False, True], ids=["one part", "three parts"])
+
+
+@EITHER_WAY
+def test_killed_at_some_boundaries(tmp_path: pathlib.Path, s3_server: LocalS3, multipart: bool) -> None:  # noqa: FBT001
+    """One boundary in nine, and pairs of them: as below."""
+    with lab(tmp_path, s3_server, multipart=multipart) as here:
+        assert len(list(crashes(here, pairs=2, every=9))) > 8
+
+
+@pytest.mark.faults
+@EITHER_WAY
 def test_killed_at_every_boundary(tmp_path: pathlib.Path, s3_server: LocalS3, multipart: bool) -> None:  # noqa: FBT001
     """Each boundary once, and pairs: invariants hold after the kill, and the next run ends with the day deleted."""
     with lab(tmp_path, s3_server, multipart=multipart) as here:

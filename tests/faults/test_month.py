@@ -10,7 +10,7 @@ DAYS = 8
 
 
 def test_days_pass_and_the_store_stays_as_large_as_what_lives_in_it(tmp_path: pathlib.Path, s3_server: LocalS3) -> None:
-    """Loads, late loads, archives, clean-ups and kills: nothing is lost, and only the hot window is in the warehouse."""
+    """Loads, late loads, archives, clean-ups, kills: nothing is lost, and only the hot window is in the warehouse."""
     with month(tmp_path / "month", s3_server, EVENTS) as here:
         evenings = [here.pass_day(number) for number in range(DAYS)]
     assert sum(each.kills for each in evenings) > 0
