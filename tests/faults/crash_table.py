@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import uuid
 from collections.abc import Iterator
 from typing import Final
 
@@ -51,6 +52,7 @@ class Lab:
     server: LocalS3
     nursery: "subprocess.Popen[str]"
     multipart: bool
+    name: str = dataclasses.field(default_factory=lambda: uuid.uuid4().hex[:8])
     trials: int = 0
 
     def boundaries(self) -> list[str]:
@@ -89,7 +91,7 @@ class Lab:
             access_key=keys.access_key,
             secret_key=keys.secret_key,
             bucket=BUCKET,
-            prefix=f"trial-{self.trials}",
+            prefix=f"{self.name}-{self.trials}",
             multipart=self.multipart,
             crash_at=None,
         )

@@ -7,7 +7,6 @@ import pytest
 from faults.crash_table import crashes, lab
 from pathstats_pipeline.storage.local_s3 import LocalS3
 
-
 EITHER_WAY = pytest.mark.parametrize("multipart", [False, True], ids=["one part", "three parts"])
 
 
