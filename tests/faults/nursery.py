@@ -13,7 +13,7 @@ import sys
 import traceback
 
 import boto3
-from archive.worlds import PARTS_OF_FIVE_MIB, SMALL, world
+from archive.worlds import BATCH_ROWS, PARTS_OF_FIVE_MIB, SMALL, world
 
 from faults.boundaries import Boundaries
 from pathstats_pipeline.archive.claims import Claimant
@@ -66,6 +66,11 @@ class Work:
         return objects
 
 
+def batch_rows_of(multipart: bool) -> int:  # noqa: FBT001
+    """So many events a deletion that the small day takes several, and the large one not hundreds."""
+    return 2_000 if multipart else BATCH_ROWS
+
+
 @dataclasses.dataclass(frozen=True)
 class Life(Work):
     """Archive and clean-up of the day of a world."""
@@ -76,7 +81,7 @@ class Life(Work):
         """As the assets do it."""
         with world(pathlib.Path(self.directory), self.watched()) as here:
             here.archive(PARTS_OF_FIVE_MIB if self.multipart else SMALL)
-            here.clean()
+            here.clean(batch_rows_of(self.multipart))
 
 
 @dataclasses.dataclass(frozen=True)

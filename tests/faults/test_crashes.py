@@ -26,4 +26,6 @@ def test_killed_at_every_boundary(tmp_path: pathlib.Path, s3_server: LocalS3, mu
     died_at = {crash.died_at[0].partition(" ")[2] for crash in table}
     assert {"before PUT metadata", "after PUT metadata", "before COMMIT", "after CHECKPOINT"} <= died_at
     assert ("after complete upload" in died_at) is multipart
+    assert ("after part 3" in died_at) is multipart
+    assert "after part 4" not in died_at
     assert ("after PUT events" in died_at) is not multipart
