@@ -11,12 +11,14 @@ import io
 import itertools
 import struct
 from collections.abc import Iterable, Iterator
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, TypeAlias
 
 from isal import isal_zlib
 
 from pathstats_pipeline.archive import ahead
 from pathstats_pipeline.archive.ahead import Ahead
+
+Buffer: TypeAlias = bytes | memoryview
 
 _LEVEL: Final = 2
 """ISA-L's levels 1 and 2 compress access logs alike (ratio 5.5) at several times zlib's speed; 3 is half as fast."""
@@ -52,7 +54,7 @@ class GzipRuns:
     `spans` knows a run as soon as its pieces were taken. Raises ValueError for a run that isn't in one piece.
     """
 
-    def __init__(self, chunks: Iterable[tuple[str, bytes]], workers: Ahead) -> None:
+    def __init__(self, chunks: Iterable[tuple[str, Buffer]], workers: Ahead) -> None:
         self._chunks, self._workers = chunks, workers
         self.spans: dict[str, Span] = {}
 
@@ -84,13 +86,13 @@ def _deflate(run: tuple[str, bytes]) -> tuple[str, bytes, bytes]:
     return name, block, compressor.compress(block) + compressor.flush(isal_zlib.Z_FULL_FLUSH)
 
 
-def compress(chunks: Iterable[bytes], threads: int = ahead.THREADS) -> Iterator[bytes]:
+def compress(chunks: Iterable[Buffer], threads: int = ahead.THREADS) -> Iterator[bytes]:
     """The chunks as one gzip member, in pieces as they come: one run without a name."""
     with ahead.threads(threads) as workers:
         yield from GzipRuns((("", chunk) for chunk in chunks), workers)
 
 
-def in_parts(pieces: Iterable[bytes], part_bytes: int) -> Iterator[bytes]:
+def in_parts(pieces: Iterable[Buffer], part_bytes: int) -> Iterator[bytes]:
     """The same bytes in parts of exactly `part_bytes`, the last one at most that, and never an empty one."""
     pending: list[memoryview] = []
     held = 0

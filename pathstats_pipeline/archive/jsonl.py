@@ -89,6 +89,8 @@ def _rfc3339(times: pl.Series) -> pl.Series:
 
 def _dates(days: npt.NDArray[np.int64]) -> npt.NDArray[np.bytes_]:
     """`YYYY-MM-DDT` of days since 1970, formatted once for each distinct one; years are those of Python's dates."""
+    if days.size and days.min() == days.max():
+        return np.full(days.size, f"{days[0].astype('M8[D]')}T", "S11")
     distinct, at = np.unique(days, return_inverse=True)
     return np.array([f"{day}T" for day in distinct.astype("M8[D]")], "S11")[at]
 
@@ -108,9 +110,14 @@ def digest_of(lines: pl.Series) -> Digest:
 
 def to_bytes(lines: pl.Series) -> bytes:
     r"""The lines as UTF-8, each ending in `\n`; nothing for no lines."""
+    return bytes(to_buffer(lines))
+
+
+def to_buffer(lines: pl.Series) -> memoryview:
+    """The same, without a copy."""
     # The empty line at the end gives the last one its line end without another copy of all of them.
     ended = pl.concat([lines, pl.Series(lines.name, [""], pl.String())]) if len(lines) else lines
-    return bytes(_text_buffer(ended.str.join("\n")))
+    return _text_buffer(ended.str.join("\n"))
 
 
 def from_bytes(data: bytes) -> pl.Series:

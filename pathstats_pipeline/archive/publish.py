@@ -10,8 +10,9 @@ import json
 import pathlib
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from typing import Self
+from typing import Final, Self
 
+import numpy as np
 import polars as pl
 
 from pathstats_pipeline.archive import ahead, gzipped, hours, jsonl
@@ -21,6 +22,8 @@ from pathstats_pipeline.archive.jsonl import Digest
 from pathstats_pipeline.archive.lifecycle import Generation
 from pathstats_pipeline.archive.strategy import Strategy
 from pathstats_pipeline.storage.objects import ArchiveObjects
+
+_HOUR_MICROSECONDS: Final = 3_600_000_000
 
 
 class ArchiveError(RuntimeError):
@@ -105,7 +108,7 @@ class _Sending:
         )
         return Sent(self._size, self._sha256.hexdigest(), spans)
 
-    def _lines(self, batches: Iterable[pl.DataFrame], workers: Ahead) -> Iterator[tuple[str, bytes]]:
+    def _lines(self, batches: Iterable[pl.DataFrame], workers: Ahead) -> Iterator[tuple[str, memoryview]]:
         """The JSON lines of the events by hour; ends with an error where they aren't the ledger's."""
         for hour, digest, lines in workers.map(_encode, _by_hour(batches)):
             self._digests[hour] = self._digests.get(hour, Digest()) + digest
@@ -121,14 +124,14 @@ class _Sending:
 def _by_hour(batches: Iterable[pl.DataFrame]) -> Iterator[tuple[str, pl.DataFrame]]:
     """The batches, cut where an hour ends."""
     for batch in batches:
-        hour = batch["event_time"].dt.hour()
-        starts = [0, *(hour != hour.shift()).arg_true().to_list(), len(batch)]
-        for start, end in itertools.pairwise(starts):
+        hours_of_day = batch["event_time"].to_physical().to_numpy() // _HOUR_MICROSECONDS % 24
+        borders = [0, *(np.flatnonzero(np.diff(hours_of_day)) + 1).tolist(), len(batch)]
+        for start, end in itertools.pairwise(borders):
             if end > start:
-                yield f"{hour[start]:02d}", batch.slice(start, end - start)
+                yield f"{hours_of_day[start]:02d}", batch.slice(start, end - start)
 
 
-def _encode(events_of_hour: tuple[str, pl.DataFrame]) -> tuple[str, Digest, bytes]:
+def _encode(events_of_hour: tuple[str, pl.DataFrame]) -> tuple[str, Digest, memoryview]:
     hour, events = events_of_hour
     lines = jsonl.to_lines(events)
-    return hour, jsonl.digest_of(lines), jsonl.to_bytes(lines)
+    return hour, jsonl.digest_of(lines), jsonl.to_buffer(lines)

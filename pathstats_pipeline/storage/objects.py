@@ -322,7 +322,7 @@ class S3Objects:
             answer = self._ask(key, Range=f"bytes={asked}")
             with contextlib.closing(answer["Body"]) as body:
                 given = answer.get("ContentRange")
-                if given is not None and not given.startswith(f"bytes {asked}/"):
+                if given is not None and not given.startswith(f"bytes {first}-"):
                     raise ObjectsError(f"{self.uri}/{key}: asked for bytes {asked}, got {given}")
                 yield cast("BinaryIO", Section(cast("BinaryIO", body), first if given is None else 0, size))
 
