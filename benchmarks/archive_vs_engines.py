@@ -1,7 +1,7 @@
 """A day from the warehouse to gzip JSON lines, checked against its ledger, beside what databases write by themselves.
 
-DuckDB copies the same table. ClickHouse (in process, chdb) has the same rows in a table of its own. Each takes the threads
-and the level of compression that it takes by itself.
+DuckDB copies the same table. ClickHouse (in process, chdb) has the same rows in a table of its own. Each takes
+the threads and the level of compression that it takes by itself.
 """
 
 import functools
@@ -39,7 +39,7 @@ SIZE_GOAL: Final = 1.1
 class PartsToDirectory(DirectoryObjects):
     """A directory that takes an upload in parts, so that no server's speed is measured."""
 
-    def put_parts(self, key: str, parts: Iterable[bytes]) -> bool:
+    def put_parts(self, key: str, parts: Iterable[bytes | bytearray]) -> bool:
         """Write the parts one after another."""
         path = self.root / key
         path.parent.mkdir(parents=True, exist_ok=True)

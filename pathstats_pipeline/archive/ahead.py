@@ -8,9 +8,6 @@ from typing import Final, TypeVar
 
 THREADS: Final = 2
 """Beside the caller's own, which reads and sends. Array code and compression leave the interpreter to the others."""
-_AHEAD: Final = 2
-"""Items a thread, in work or done and not yet asked for: what each stage holds in memory."""
-
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
@@ -40,6 +37,6 @@ def threads(count: int = THREADS) -> Iterator[Ahead]:
     """So many threads; none outlives the context, and what nobody asks for any more isn't begun."""
     pool = concurrent.futures.ThreadPoolExecutor(count, thread_name_prefix="archive")
     try:
-        yield Ahead(pool, _AHEAD * count)
+        yield Ahead(pool, count + 1)
     finally:
         pool.shutdown(cancel_futures=True)

@@ -21,8 +21,8 @@ from pathstats_pipeline.events.schema import EVENT_NAMES
 from pathstats_pipeline.intake.lines import FILE_LIMIT_BYTES, LineBlock, SourceError, read_blocks
 
 _CANONICAL: Final = JsonFormat(CANONICAL_MAP, name="canonical")
-_BLOCK_BYTES: Final = 2 * 1024 * 1024
-"""A sixteenth of what the intake reads at once: reading back a million events takes a third of the memory."""
+_BLOCK_BYTES: Final = 1024 * 1024
+"""A small part of what the intake reads at once: reading back a million events takes a third of the memory."""
 
 
 class VerificationError(RuntimeError):

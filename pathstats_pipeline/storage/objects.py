@@ -76,7 +76,7 @@ class Objects(Protocol):
 class ArchiveObjects(Objects, Protocol):
     """A store that the archive can be written to: also takes an upload in parts."""
 
-    def put_parts(self, key: str, parts: Iterable[bytes]) -> bool:
+    def put_parts(self, key: str, parts: Iterable[bytes | bytearray]) -> bool:
         """Create the object from parts as they come; as `put`. Aborts the upload when anything fails."""
 
     def abort_uploads(self, key: str) -> int:
@@ -243,7 +243,7 @@ class S3Objects:
         """Whether an error says that the object stands there already."""
         return _code(error) in _EXISTS or (_code(error) in _IN_DOUBT and key in self.list(key))
 
-    def put_parts(self, key: str, parts: Iterable[bytes]) -> bool:
+    def put_parts(self, key: str, parts: Iterable[bytes | bytearray]) -> bool:
         """Create the object by a multipart upload; at most one part is held in memory here."""
         with self._errors("upload", key):
             where: Any = {"Bucket": self.bucket, "Key": self._key(key)}
@@ -252,7 +252,10 @@ class S3Objects:
                 "UploadId": self.client.create_multipart_upload(**where, ChecksumAlgorithm="CRC32")["UploadId"],
             }
             try:
-                done = [self._put_part(upload, number, part) for number, part in enumerate(parts, start=1)]
+                done: list[CompletedPartTypeDef] = []
+                for part in parts:
+                    done.append(self._put_part(upload, len(done) + 1, part))
+                    del part  # or it would be held while the next one comes
                 self.client.complete_multipart_upload(**upload, MultipartUpload={"Parts": done}, IfNoneMatch="*")
             except BaseException as error:
                 self._abort(upload, error)
@@ -278,7 +281,7 @@ class S3Objects:
                     self.client.abort_multipart_upload(Bucket=self.bucket, Key=self._key(key), UploadId=upload_id)
         return len(found)
 
-    def _put_part(self, upload: dict[str, str], number: int, part: bytes) -> "CompletedPartTypeDef":
+    def _put_part(self, upload: dict[str, str], number: int, part: bytes | bytearray) -> "CompletedPartTypeDef":
         checksum = _crc32_text(zlib.crc32(part))
         answer = self.client.upload_part(
             Bucket=upload["Bucket"],

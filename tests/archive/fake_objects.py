@@ -78,7 +78,7 @@ class FakeObjects:
         """Create the object from a file."""
         return self.put(key, path.read_bytes())
 
-    def put_parts(self, key: str, parts: Iterable[bytes]) -> bool:
+    def put_parts(self, key: str, parts: Iterable[bytes | bytearray]) -> bool:
         """Create the object from parts; nothing is seen of it when the parts fail."""
         body = b""
         for part in parts:
