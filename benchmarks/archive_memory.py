@@ -1,4 +1,4 @@
-"""Peak memory of archiving a day of 1 and of 4 million events, above that of the process before it began.
+"""Peak memory of archiving a day of 1 and of 10 million events, above that of the process before it began.
 
 Each day is archived to a local S3 server by a fresh process: read, publish, read back, commit. The warehouse is
 prepared by another one, so that nothing of its making counts. Linux only: the peak is the kernel's own (VmHWM), reset
@@ -8,6 +8,7 @@ right before.
 import dataclasses
 import itertools
 import pathlib
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -28,7 +29,8 @@ from pathstats_pipeline.storage.warehouse import open_warehouse
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-GOAL_MB: Final = 200
+GOAL_MIB: Final = 95
+"""100 MB."""
 GOAL_GROWTH: Final = 1.2
 _BUCKET: Final = "archive"
 _RULES: Final = {Strategy.SINGLE_PUT: SizeRule(multipart_mb=1e9), Strategy.MULTIPART: SizeRule(multipart_mb=0)}
@@ -57,17 +59,21 @@ class Archived:
 
 def compare(scale: Scale) -> Iterator[str]:
     """The peak of every shape and strategy, then the worst against the goal, and the large day against the small."""
-    large = scale.pick(tiny=8_000, small=4_000_000, full=4_000_000)
+    large = scale.pick(tiny=8_000, small=1_000_000, full=10_000_000)
     with tempfile.TemporaryDirectory(prefix="pathstats-bench-") as folder, local_s3(pathlib.Path(folder, "s3")) as s3:
         s3.ensure_bucket(_BUCKET)
         peaks: list[tuple[float, float]] = []
         for shape in SHAPES:
             found: dict[Strategy, list[Archived]] = {strategy: [] for strategy in Strategy}
-            for rows in (large // 4, large):
+            for rows in (large // 10, large):
                 warehouse = pathlib.Path(folder, f"{shape.name}-{rows}.duckdb")
                 apart(traffic.fill_warehouse, warehouse, rows, loads=shape.loads, hours=shape.hours)
                 for strategy, days in found.items():
-                    day = apart(_archive, warehouse, s3, strategy)
+                    # An archived day is not archived again.
+                    copy = warehouse.with_stem(f"{warehouse.stem}-{strategy}")
+                    shutil.copyfile(warehouse, copy)
+                    day = apart(_archive, copy, s3, strategy)
+                    copy.unlink()
                     days.append(day)
                     yield (
                         f"memory {shape.name} {strategy} rows={day.rows} above={day.above_mb:.0f}MiB "
@@ -75,14 +81,14 @@ def compare(scale: Scale) -> Iterator[str]:
                     )
                 warehouse.unlink()
             peaks += [(small.above_mb, big.above_mb) for small, big in found.values()]
-    yield line("archive_memory", max(itertools.chain(*peaks)), GOAL_MB, 1, "MiB")
+    yield line("archive_memory", max(itertools.chain(*peaks)), GOAL_MIB, 1, "MiB")
     small, big = max(peaks, key=lambda peak: peak[1] / peak[0])
     yield line("archive_memory_growth", big, small, GOAL_GROWTH, "MiB")
 
 
 def _archive(warehouse: pathlib.Path, server: LocalS3, strategy: Strategy) -> Archived:
     """Archive the day of a warehouse in this process."""
-    objects = S3Objects(_client(server), _BUCKET, f"{warehouse.stem}-{strategy}")
+    objects = S3Objects(_client(server), _BUCKET, warehouse.stem)
     with open_warehouse(warehouse, lock_timeout_seconds=10) as store:
         reset_peak()
         before, started = status_mb("VmRSS"), time.perf_counter()

@@ -15,7 +15,7 @@ import polars as pl
 from pathstats_pipeline.archive import claims, keys, verify
 from pathstats_pipeline.archive.lifecycle import ArchiveRefusedError, Do, Generation, State, Step, next_step
 from pathstats_pipeline.archive.manifest import Manifest, ManifestError
-from pathstats_pipeline.archive.publish import ArchiveError, publish
+from pathstats_pipeline.archive.publish import ArchiveError, Sent, publish
 from pathstats_pipeline.archive.strategy import SizeRule
 from pathstats_pipeline.events.window import Window
 from pathstats_pipeline.storage.objects import ArchiveObjects, MissingObjectError, Objects
@@ -117,6 +117,7 @@ class Archiver:
             # The next run uploads again; where the wrong bytes still stand, it says so again.
             self._record(plan.date, plan.number, State.PLANNED, plan.to_json())
             raise verify.VerificationError(f"{error}; if it is none of ours, remove it, and run again") from error
+        sent = Sent.from_json(self.warehouse.generation_document(plan.date, plan.number, State.UPLOADED))
         manifest = Manifest(
             date=plan.date,
             generation=plan.number,
@@ -132,6 +133,8 @@ class Archiver:
             archived_at=archived_at,
             verified_at=self.clock(),
             software_version=self.software_version,
+            # Another archive's object with the same rows may stand there, compressed by another release.
+            hours=sent.hours if sent.sha256 == facts.sha256 else (),
         )
         text = manifest.to_json(self.objects.prefix).decode()
         self._record(plan.date, plan.number, State.VERIFIED, text)

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol, cast
 
 import botocore.exceptions
 
+from pathstats_pipeline.storage.section import Section
+
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
@@ -61,6 +63,9 @@ class Objects(Protocol):
     def open(self, key: str) -> contextlib.AbstractContextManager[BinaryIO]:
         """A stream of the object's bytes; raises MissingObjectError when there is none."""
 
+    def open_range(self, key: str, first: int, size: int) -> contextlib.AbstractContextManager[BinaryIO]:
+        """A stream of `size` bytes of the object from `first` on; as `open`. Beyond its end: fewer, or ObjectsError."""
+
     def list(self, prefix: str) -> list[str]:
         """All keys that start with a prefix, sorted; unfinished objects are never seen."""
 
@@ -71,7 +76,7 @@ class Objects(Protocol):
 class ArchiveObjects(Objects, Protocol):
     """A store that the archive can be written to: also takes an upload in parts."""
 
-    def put_parts(self, key: str, parts: Iterable[bytes]) -> bool:
+    def put_parts(self, key: str, parts: Iterable[bytes | bytearray]) -> bool:
         """Create the object from parts as they come; as `put`. Aborts the upload when anything fails."""
 
     def abort_uploads(self, key: str) -> int:
@@ -138,6 +143,13 @@ class DirectoryObjects:
                 raise MissingObjectError(f"{self.root / key} does not exist") from None
         with file:
             yield file
+
+    @contextlib.contextmanager
+    def open_range(self, key: str, first: int, size: int) -> Iterator[BinaryIO]:
+        """The file, from a position on."""
+        with self.open(key) as file:
+            file.seek(first)
+            yield cast("BinaryIO", Section(file, 0, size))
 
     def list(self, prefix: str) -> list[str]:
         """Keys of the files whose key starts with the prefix, hidden ones left out."""
@@ -231,7 +243,7 @@ class S3Objects:
         """Whether an error says that the object stands there already."""
         return _code(error) in _EXISTS or (_code(error) in _IN_DOUBT and key in self.list(key))
 
-    def put_parts(self, key: str, parts: Iterable[bytes]) -> bool:
+    def put_parts(self, key: str, parts: Iterable[bytes | bytearray]) -> bool:
         """Create the object by a multipart upload; at most one part is held in memory here."""
         with self._errors("upload", key):
             where: Any = {"Bucket": self.bucket, "Key": self._key(key)}
@@ -240,7 +252,10 @@ class S3Objects:
                 "UploadId": self.client.create_multipart_upload(**where, ChecksumAlgorithm="CRC32")["UploadId"],
             }
             try:
-                done = [self._put_part(upload, number, part) for number, part in enumerate(parts, start=1)]
+                done: list[CompletedPartTypeDef] = []
+                for part in parts:
+                    done.append(self._put_part(upload, len(done) + 1, part))
+                    del part  # or it would be held while the next one comes
                 self.client.complete_multipart_upload(**upload, MultipartUpload={"Parts": done}, IfNoneMatch="*")
             except BaseException as error:
                 self._abort(upload, error)
@@ -266,7 +281,7 @@ class S3Objects:
                     self.client.abort_multipart_upload(Bucket=self.bucket, Key=self._key(key), UploadId=upload_id)
         return len(found)
 
-    def _put_part(self, upload: dict[str, str], number: int, part: bytes) -> "CompletedPartTypeDef":
+    def _put_part(self, upload: dict[str, str], number: int, part: bytes | bytearray) -> "CompletedPartTypeDef":
         checksum = _crc32_text(zlib.crc32(part))
         answer = self.client.upload_part(
             Bucket=upload["Bucket"],
@@ -299,15 +314,29 @@ class S3Objects:
     @contextlib.contextmanager
     def open(self, key: str) -> Iterator[BinaryIO]:
         """The object's body as a stream."""
+        with self._errors("get", key), contextlib.closing(self._ask(key)["Body"]) as body:
+            yield cast("BinaryIO", body)
+
+    @contextlib.contextmanager
+    def open_range(self, key: str, first: int, size: int) -> Iterator[BinaryIO]:
+        """The answer to a ranged get; of a server that knows none and sends the whole object, the part of it."""
+        asked = f"{first}-{first + size - 1}"
         with self._errors("get", key):
-            try:
-                body = self.client.get_object(Bucket=self.bucket, Key=self._key(key))["Body"]
-            except botocore.exceptions.ClientError as error:
-                if _code(error) in _MISSING:
-                    raise MissingObjectError(f"{self.uri}/{key} does not exist") from error
-                raise
-            with contextlib.closing(body):
-                yield cast("BinaryIO", body)
+            answer = self._ask(key, Range=f"bytes={asked}")
+            with contextlib.closing(answer["Body"]) as body:
+                given = answer.get("ContentRange")
+                if given is not None and not given.startswith(f"bytes {first}-"):
+                    raise ObjectsError(f"{self.uri}/{key}: asked for bytes {asked}, got {given}")
+                yield cast("BinaryIO", Section(cast("BinaryIO", body), first if given is None else 0, size))
+
+    def _ask(self, key: str, **parameters: str) -> Any:
+        """The answer to a get; raises MissingObjectError."""
+        try:
+            return self.client.get_object(Bucket=self.bucket, Key=self._key(key), **parameters)  # type: ignore[arg-type]
+        except botocore.exceptions.ClientError as error:
+            if _code(error) in _MISSING:
+                raise MissingObjectError(f"{self.uri}/{key} does not exist") from error
+            raise
 
     def list(self, prefix: str) -> list[str]:
         """Keys below the prefix, over all pages."""

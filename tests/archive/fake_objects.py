@@ -42,6 +42,7 @@ class FakeObjects:
     faults: Faults = dataclasses.field(default_factory=Faults)
     writes: list[str] = dataclasses.field(default_factory=list)
     part_sizes: list[int] = dataclasses.field(default_factory=list)
+    ranges: list[tuple[str, int]] = dataclasses.field(default_factory=list)
 
     @property
     def published(self) -> list[str]:
@@ -77,7 +78,7 @@ class FakeObjects:
         """Create the object from a file."""
         return self.put(key, path.read_bytes())
 
-    def put_parts(self, key: str, parts: Iterable[bytes]) -> bool:
+    def put_parts(self, key: str, parts: Iterable[bytes | bytearray]) -> bool:
         """Create the object from parts; nothing is seen of it when the parts fail."""
         body = b""
         for part in parts:
@@ -103,6 +104,14 @@ class FakeObjects:
             if key not in self.stored:
                 raise MissingObjectError(f"{self.uri}/{key} does not exist")
         yield io.BytesIO(self.stored[key])
+
+    @contextlib.contextmanager
+    def open_range(self, key: str, first: int, size: int) -> Iterator[BinaryIO]:
+        """A stream of a part of the object's bytes."""
+        with self.open(key) as stream:
+            part = stream.read()[first : first + size]
+        self.ranges.append((key, len(part)))
+        yield io.BytesIO(part)
 
     def list(self, prefix: str) -> list[str]:
         """All keys with a prefix."""

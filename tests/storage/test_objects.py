@@ -52,6 +52,34 @@ def test_a_listing_has_every_page(s3_objects: S3Objects) -> None:
     assert len(pages) == 8
 
 
+def test_a_server_that_knows_no_ranges_costs_time_and_nothing_else(s3_objects: S3Objects) -> None:
+    """Where the whole object comes for a range of it, the range is cut out here."""
+    body = bytes(range(256)) * 10_000
+    s3_objects.put("x", body)
+
+    def without_range(params: dict[str, Any], **_: Any) -> None:
+        params["headers"].pop("Range")
+
+    s3_objects.client.meta.events.register("before-call.s3.GetObject", without_range)
+    with s3_objects.open_range("x", 2_000_001, 500_000) as stream:
+        found = b""
+        while piece := stream.read(100_000):
+            found += piece
+    assert found == body[2_000_001:2_500_001]
+
+
+def test_a_server_that_gives_another_range_is_refused(s3_objects: S3Objects) -> None:
+    """Bytes of another place are never taken for those that were asked for."""
+    s3_objects.put("x", bytes(1000))
+
+    def another_range(params: dict[str, Any], **_: Any) -> None:
+        params["headers"]["Range"] = "bytes=10-19"
+
+    s3_objects.client.meta.events.register("before-call.s3.GetObject", another_range)
+    with pytest.raises(ObjectsError, match="asked for bytes 100-199, got bytes 10-19"):
+        s3_objects.open_range("x", 100, 100).__enter__()
+
+
 def test_a_store_without_a_prefix_is_the_bucket(s3_objects: S3Objects) -> None:
     """An empty prefix adds nothing to the keys."""
     root = S3Objects(s3_objects.client, s3_objects.bucket)
