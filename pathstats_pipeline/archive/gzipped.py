@@ -6,6 +6,7 @@ bytes in give the same bytes out, whatever their chunking.
 
 import hashlib
 import io
+import re
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO, Final
 
@@ -16,6 +17,8 @@ _LEVEL: Final = 2
 _GZIP_WBITS: Final = 31
 _IN_BYTES: Final = 1 << 20
 _OUT_BYTES: Final = 1 << 20
+_FRAME: Final = re.compile(rb"[0-9a-fA-F]+(;[^\r\n]*)?\r\n")
+"""How aws-chunked framing begins; some stores keep it as if it were of the object."""
 
 
 class GzipError(ValueError):
@@ -89,7 +92,8 @@ class GzipMember(io.RawIOBase):
             try:
                 data = self._member.decompress(pending, len(buffer))
             except isal_zlib.IsalError as error:  # type: ignore[misc]  # typed as an instance
-                raise GzipError(f"damaged within the first {self.compressed_bytes} bytes: {error}") from None
+                framed = "aws-chunked framing, kept by the store; " if _FRAME.match(pending) else ""
+                raise GzipError(f"damaged within the first {self.compressed_bytes} bytes: {framed}{error}") from None
             if data:
                 buffer[: len(data)] = data
                 self.raw_bytes += len(data)
