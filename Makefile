@@ -8,10 +8,10 @@ READY := $(VENV)/.ready
 # The local S3 server is on loopback; a proxy must not be asked for it.
 export NO_PROXY := 127.0.0.1,localhost
 
-.PHONY: help setup demo dev test lint format bench lock clean
+.PHONY: help setup demo dev test test-faults lint format bench lock clean
 
 help: ## This list.
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
 
 setup: $(READY) ## Install everything into .venv, from the hash-pinned lock.
 
@@ -31,6 +31,9 @@ dev: $(READY) ## Dagster's UI on http://127.0.0.1:3000, with its daemon and the 
 
 test: $(READY) ## All tests.
 	@$(BIN)/pytest -q -n 2 --dist loadfile
+
+test-faults: $(READY) ## The long tests of everything that can fail.
+	@$(BIN)/pytest -q -n 2 --dist loadfile -m faults
 
 lint: $(READY) ## Format, lint, types, import layers.
 	@$(BIN)/ruff format --check .

@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
-from xml.sax.saxutils import escape
 
 from .faults import ANSWERS, Fault, Rule
 from .strict_bucket import Answer, Bucket, S3Error, checked, unframed
@@ -31,6 +30,7 @@ class Seen:
     verb: str
     key: str
     headers: dict[str, str]
+    query: dict[str, str]
 
 
 _BY_METHOD = {"PUT": "Put", "GET": "Get", "HEAD": "Head", "DELETE": "Delete"}
@@ -74,7 +74,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         verb = _verb(self.command, key, query)
         raw = self.rfile.read(int(headers.get("content-length", 0)))
-        faults = self.server.see(Seen(verb, key, headers))
+        faults = self.server.see(Seen(verb, key, headers, query))
         if Fault.RESET_BEFORE in faults:
             self._reset()
             return
@@ -110,7 +110,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 headers = {name: value for name, value in headers.items() if name != "if-none-match"}
             return self.server.bucket(bucket).do(verb, key, query, headers, body, faults)
         except S3Error as error:
-            text = f"<Error><Code>{error.code}</Code><Message>{escape(key)}</Message></Error>"
+            text = f"<Error><Code>{error.code}</Code><Message>as it was told</Message></Error>"
             return Answer(error.status, text.encode())
 
     def _send(self, answer: Answer, faults: set[Fault]) -> None:
