@@ -28,7 +28,7 @@ _EXISTS: Final = frozenset({"412", "PreconditionFailed"})
 _IN_DOUBT: Final = frozenset({"409", "ConditionalRequestConflict", "NoSuchUpload"})
 """Somebody else is at the same key, or our own write was answered before; no promise that the object is there."""
 _SERVER_ERROR: Final = 500
-_FAILURES: Final = (
+FAILURES: Final = (
     botocore.exceptions.BotoCoreError,
     botocore.exceptions.ClientError,
     botocore.parsers.ResponseParserError,  # an answer that isn't S3's; it is no BotoCoreError
@@ -44,6 +44,10 @@ class ObjectsError(RuntimeError):
 
 class MissingObjectError(ObjectsError):
     """There is no object under the key."""
+
+
+class _TakenError(Exception):
+    """The key was found taken before the upload to it was completed."""
 
 
 class Objects(Protocol):
@@ -197,6 +201,8 @@ class S3Objects:
     client: "S3Client"
     bucket: str
     prefix: str = ""
+    looks_first: bool = False
+    """Look whether the key is taken before each write: for a store that ignores the condition, see probe.py."""
 
     @property
     def uri(self) -> str:
@@ -221,6 +227,8 @@ class S3Objects:
 
     def _put(self, key: str, body: BinaryIO, checksum: int) -> bool:
         with self._errors("put", key):
+            if self.looks_first and key in self.list(key):
+                return False
             try:
                 self.client.put_object(
                     Bucket=self.bucket,
@@ -229,7 +237,7 @@ class S3Objects:
                     ChecksumCRC32=_crc32_text(checksum),
                     IfNoneMatch="*",
                 )
-            except _FAILURES as error:
+            except FAILURES as error:
                 if self._is_taken(key, error):
                     return False
                 raise
@@ -240,6 +248,8 @@ class S3Objects:
 
         The last answer may be lost like the first: what was written is judged by what stands there.
         """
+        if isinstance(error, _TakenError):
+            return True
         if isinstance(error, botocore.exceptions.ClientError):
             status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
             if _code(error) in _EXISTS or not (_code(error) in _IN_DOUBT or status >= _SERVER_ERROR):
@@ -262,6 +272,7 @@ class S3Objects:
                     # An answer may have been lost, and with it the id of an upload that would be kept and paid for.
                     self._abort_uploads(key, but=upload["UploadId"])
                 done = [self._put_part(upload, number, part) for number, part in enumerate(parts, start=1)]
+                self._look(key)
                 self.client.complete_multipart_upload(**upload, MultipartUpload={"Parts": done}, IfNoneMatch="*")
             except BaseException as error:
                 self._abort(upload, error)
@@ -269,6 +280,10 @@ class S3Objects:
                     return False
                 raise
         return True
+
+    def _look(self, key: str) -> None:
+        if self.looks_first and key in self.list(key):
+            raise _TakenError
 
     def abort_uploads(self, key: str) -> int:
         """Abort the unfinished uploads to exactly this key."""
@@ -306,7 +321,7 @@ class S3Objects:
         """Abort an upload, so that its parts aren't kept and paid for; the cause is what the caller hears of."""
         try:
             self.client.abort_multipart_upload(Bucket=upload["Bucket"], Key=upload["Key"], UploadId=upload["UploadId"])
-        except _FAILURES as error:
+        except FAILURES as error:
             cause.add_note(f"the multipart upload {upload['UploadId']} of {upload['Key']} is left: {error}")
 
     def get(self, key: str) -> bytes | None:
@@ -350,7 +365,7 @@ class S3Objects:
         """Turn botocore's errors into one line that says what was done to what, and where."""
         try:
             yield
-        except _FAILURES as error:
+        except FAILURES as error:
             where = self.client.meta.endpoint_url
             text = " ".join(str(error).split())
             raise ObjectsError(f"cannot {verb} s3://{self.bucket}/{self._key(key)} at {where}: {text}") from error

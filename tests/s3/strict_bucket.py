@@ -11,7 +11,7 @@ import uuid
 import zlib
 from base64 import b64decode, b64encode
 from urllib.parse import quote
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape
 
 from .faults import Fault
@@ -93,21 +93,18 @@ def checked(body: bytes, headers: dict[str, str]) -> None:
 
 def _as_stored(body: bytes, faults: set[Fault]) -> bytes | None:
     """What a faulty server makes of a body; None where it keeps nothing."""
-    if Fault.KEEPS_NOTHING in faults:
-        return None
-    if Fault.GARBAGE in faults:
-        return random.Random(1).randbytes(len(body))  # noqa: S311
-    if Fault.EMPTY in faults:
-        return b""
-    if Fault.FRAMED in faults:
-        return framed(body)
-    if Fault.FLIPS_STORED in faults:
-        at = len(body) // 2
-        return body[:at] + bytes([body[at] ^ 4]) + body[at + 1 :]
     if Fault.CUTS_MEMBER in faults:
         lines = gzip.decompress(body).splitlines(keepends=True)
         return gzip.compress(b"".join(lines[: len(lines) // 2]), mtime=0)
-    return body
+    at = len(body) // 2
+    instead = {
+        Fault.KEEPS_NOTHING: None,
+        Fault.GARBAGE: random.Random(1).randbytes(len(body)),  # noqa: S311
+        Fault.EMPTY: b"",
+        Fault.FRAMED: framed(body),
+        Fault.FLIPS_STORED: body[:at] + bytes([byte ^ 4 for byte in body[at : at + 1]]) + body[at + 1 :],
+    }
+    return next((instead[fault] for fault in instead if fault in faults), body)
 
 
 def _etag(body: bytes) -> str:
@@ -191,7 +188,7 @@ class Bucket:
 
     def _deletemany(self, _: str, body: bytes, faults: set[Fault]) -> Answer:
         content = ""
-        for element in ElementTree.fromstring(body).iter():  # noqa: S314 - our own client's
+        for element in ET.fromstring(body).iter():  # noqa: S314 - our own client's
             if element.tag.endswith("Key"):
                 if Fault.DELETE_ERRORS in faults:
                     content += f"<Error><Key>{escape(element.text or '')}</Key><Code>AccessDenied</Code></Error>"
@@ -204,9 +201,7 @@ class Bucket:
     def _create(self, key: str, _: dict[str, str], __: bytes) -> Answer:
         upload_id = uuid.uuid4().hex
         self.uploads[upload_id] = Upload(key)
-        return Answer(
-            body=_xml("InitiateMultipartUploadResult", f"<Key>{escape(key)}</Key><UploadId>{upload_id}</UploadId>")
-        )
+        return Answer(body=_xml("InitiateMultipartUploadResult", f"<UploadId>{upload_id}</UploadId>"))
 
     def _upload(self, key: str, query: dict[str, str]) -> Upload:
         upload = self.uploads.get(query["uploadId"])
@@ -248,13 +243,13 @@ class Bucket:
             raise S3Error(404, "NoSuchUpload")
         if Fault.COMPLETE_EMPTY in faults:
             return Answer()
-        answer = _xml("CompleteMultipartUploadResult", f"<Key>{escape(key)}</Key><ETag>{_etag(whole)}</ETag>")
+        answer = _xml("CompleteMultipartUploadResult", f"<ETag>{_etag(whole)}</ETag>")
         return Answer(body=answer[:60] if Fault.COMPLETE_CUT_XML in faults else answer)
 
     def _whole(self, upload: Upload, headers: dict[str, str], body: bytes, faults: set[Fault]) -> bytes:
         """The object of an upload; refuses a list of parts that isn't what was sent."""
         chosen = []
-        for element in ElementTree.fromstring(body):  # noqa: S314 - our own client's
+        for element in ET.fromstring(body):  # noqa: S314 - our own client's
             part = {each.tag.rpartition("}")[2]: each.text or "" for each in element}
             sent = upload.parts.get(int(part["PartNumber"]))
             if sent is None or part["ETag"] != _etag(sent):

@@ -97,10 +97,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         faults: set[Fault],
     ) -> Answer:
         try:
-            for fault, (status, code) in ANSWERS.items():
-                if fault in faults:
-                    raise S3Error(status, code)
-            self.server.authorise(verb, headers)
+            self.server.authorise(verb, headers, faults)
             body = unframed(raw, headers)
             if Fault.FLIPPED in faults and body:
                 body = flipped(body, len(body) // 2)
@@ -188,8 +185,10 @@ class StrictServer(http.server.ThreadingHTTPServer):
             self.seen.append(seen)
             return {rule.fault for rule in self.rules if rule.applies(seen.verb, seen.key)}
 
-    def authorise(self, verb: str, headers: dict[str, str]) -> None:
-        """Refuse what the policy denies."""
+    def authorise(self, verb: str, headers: dict[str, str], faults: set[Fault]) -> None:
+        """Refuse what the policy denies, and what is to fail before it is done."""
+        for fault in faults & ANSWERS.keys():
+            raise S3Error(*ANSWERS[fault])
         unconditional = verb in {"Put", "Complete"} and "if-none-match" not in headers
         if verb in self.denied or (unconditional and "unconditional Put" in self.denied):
             raise S3Error(403, "AccessDenied")

@@ -97,7 +97,7 @@ def test_m15_every_cell_ends_well(
             except CLEAN_FAILURES as error:
                 outcomes.append("one line")
                 assert is_one_line(error), str(error)  # noqa: PT017 - which of the two it is, is the cell's
-                assert here.hot() == here.accepted  # noqa: PT017
+                assert here.hot() == here.accepted
             assert met.met or len(outcomes) > 1, "the request of the cell is not sent"
             assert not {"Delete", "DeleteMany"} & set(strict.server.verbs())
             assert_few(strict)

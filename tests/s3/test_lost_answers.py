@@ -3,8 +3,8 @@
 import pathlib
 
 import pytest
-
 from archive.worlds import DAY
+
 from pathstats_pipeline.archive.keys import manifest_key
 from pathstats_pipeline.archive.strategy import SizeRule
 from pathstats_pipeline.archive.verify import VerificationError
@@ -94,12 +94,7 @@ def test_m5_other_bytes_at_the_key_stay_and_are_told(
     ],
 )
 def test_m6_complete_is_judged_by_the_object(
-    prepared: Prepared,
-    tmp_path: pathlib.Path,
-    strict: Strict,
-    fault: Fault,
-    done: bool,
-    times: int,  # noqa: FBT001
+    prepared: Prepared, tmp_path: pathlib.Path, strict: Strict, *, fault: Fault, done: bool, times: int
 ) -> None:
     """M6: whatever Complete answers, the day is committed where its object stands, and nowhere else.
 

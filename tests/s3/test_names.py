@@ -1,4 +1,4 @@
-"""Keys: the archive's own are of hive form and readable by others; whatever a landing file is called stays its name (M30)."""
+"""Keys: the archive's own are of hive form; whatever a landing file is called, it stays where it is (M30)."""
 
 import gzip
 import json
@@ -8,8 +8,8 @@ import re
 import duckdb
 import polars as pl
 import pytest
-
 from archive.worlds import DAY, NOW, events, hour_of, lines_of, world
+
 from pathstats_pipeline.archive.jsonl import digest_of, to_lines
 from pathstats_pipeline.events.load import Load
 from pathstats_pipeline.storage.landing import Landing
@@ -40,7 +40,7 @@ def paths(load: Load, names: list[str]) -> pl.DataFrame:
 
 
 def test_m30_no_event_chooses_a_key(tmp_path: pathlib.Path, strict: Strict) -> None:
-    """M30: whatever paths and load ids say, the archive's keys are made of dates, numbers and digests, below its prefix.
+    """M30: whatever paths and load ids say, keys are made of dates, numbers and digests, below the prefix.
 
     The paths come back as they were.
     """

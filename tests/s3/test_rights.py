@@ -5,9 +5,9 @@ import pathlib
 import shutil
 
 import pytest
+from archive.worlds import DAY, NOW, World, world
 from click.testing import CliRunner
 
-from archive.worlds import DAY, NOW, World, world
 from pathstats_pipeline.archive.cleanup import CleanupRefusedError
 from pathstats_pipeline.archive.lifecycle import State
 from pathstats_pipeline.archive.strategy import SizeRule
@@ -83,7 +83,7 @@ def test_m27_a_landing_file_that_was_not_deleted_is_told(
 def test_m23_a_dry_run_changes_nothing(
     prepared: Prepared, tmp_path: pathlib.Path, strict: Strict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """M23: `cleanup --dry-run` sends GET, HEAD and LIST only, leaves the warehouse's bytes, and tells what then happens."""
+    """M23: `cleanup --dry-run` sends GET, HEAD and LIST only, changes no byte, and tells what then happens."""
     monkeypatch.setattr("pathstats_pipeline.cli.now", lambda: NOW)
     settings = {
         "PATHSTATS_HOME": str(tmp_path / "home"),
