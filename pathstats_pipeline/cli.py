@@ -30,7 +30,6 @@ from pathstats_pipeline.storage.blobs import through_blob
 from pathstats_pipeline.storage.connect import archive_objects, landing_zone, local_s3_of, s3_client
 from pathstats_pipeline.storage.duck import exclusive
 from pathstats_pipeline.storage.local_s3 import local_s3
-from pathstats_pipeline.storage.probe import Verdict
 from pathstats_pipeline.storage.probe import probe as probe_store
 from pathstats_pipeline.storage.warehouse import open_warehouse
 
@@ -311,8 +310,8 @@ def probe() -> None:
     with _s3(settings):
         found = probe_store(s3_client(settings), settings.bucket, settings.s3_prefix)
     report.probed(found)
-    if found.verdict is Verdict.REFUSED:
-        raise click.ClickException(f"{found.uri} can't hold the archive: {'; '.join(found.reasons)}")
+    if problem := found.problem(looks_first=settings.s3_looks_first):
+        raise click.ClickException(problem)
 
 
 @cli.command("s3")

@@ -58,7 +58,7 @@ _TOP_COLUMNS: Final = (
 )
 _VERDICTS: Final = {
     Verdict.TRUSTED: "the archive may be here; what is checked by nobody else is read back",
-    Verdict.CHECKED: "it ignores conditions on writes: use it from one host only, with a look before each write",
+    Verdict.CHECKED: "it ignores the condition on writes: with a look before each, one host may archive there",
     Verdict.REFUSED: "the archive must not be here",
 }
 _MAX_REASONS: Final = 12

@@ -31,7 +31,7 @@ class Verdict(enum.StrEnum):
     TRUSTED = "trusted"
     """It honours all that the archive rests on; reading back does the rest."""
     CHECKED = "checked"
-    """It doesn't honour conditional writes: we look before each one. Two hosts at one archive are not safe there."""
+    """It ignores the condition on writes: used where we look before each one. Two hosts at it are not safe."""
     REFUSED = "refused"
     """It returns other bytes than were put, or can't do what the archive needs."""
 
@@ -76,9 +76,16 @@ class Conformance:
         no = sorted((each for each in self.findings if not each.honoured), key=lambda each: -each.weight)
         return tuple(f"{each.question}: no, {each.seen}" for each in no)
 
-
-class ProbeRefusedError(ObjectsError):
-    """A store that the archive must not be written to; one line with the reasons."""
+    def problem(self, *, looks_first: bool) -> str | None:
+        """Why the store can't hold the archive as it is set up, in one line with what to do; None where it can."""
+        if self.verdict is Verdict.REFUSED:
+            return f"{self.uri} can't hold the archive: {'; '.join(self.reasons)}"
+        if self.verdict is Verdict.CHECKED and not looks_first:
+            return (
+                f"{self.uri} ignores the condition on writes: set PATHSTATS_S3_LOOKS_FIRST=true, so that we look "
+                f"before each, and archive from one host only ({'; '.join(self.reasons)})"
+            )
+        return None
 
 
 def probe(client: "S3Client", bucket: str, prefix: str) -> Conformance:
@@ -94,13 +101,6 @@ def probe(client: "S3Client", bucket: str, prefix: str) -> Conformance:
     finally:
         asked.clean_up()
     return Conformance(f"s3://{bucket}/{prefix}".rstrip("/"), findings)
-
-
-def trusted_objects(client: "S3Client", bucket: str, prefix: str, found: Conformance) -> S3Objects:
-    """The store as it may be used: as it is, or with a look before each write. Raises ProbeRefusedError."""
-    if found.verdict is Verdict.REFUSED:
-        raise ProbeRefusedError(f"{found.uri} can't hold the archive: {'; '.join(found.reasons)}")
-    return S3Objects(client, bucket, prefix, looks_first=found.verdict is Verdict.CHECKED)
 
 
 class _Asked:

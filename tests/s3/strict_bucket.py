@@ -10,6 +10,7 @@ import threading
 import uuid
 import zlib
 from base64 import b64decode, b64encode
+from collections.abc import Callable
 from urllib.parse import quote
 from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape
@@ -17,7 +18,7 @@ from xml.sax.saxutils import escape
 from .faults import Fault
 
 _FRAME = re.compile(rb"([0-9a-fA-F]+)(;[^\r\n]*)?\r\n")
-_DIGESTS = {
+_DIGESTS: dict[str, Callable[[bytes], bytes]] = {
     "content-md5": lambda body: hashlib.md5(body, usedforsecurity=False).digest(),
     "x-amz-checksum-crc32": lambda body: zlib.crc32(body).to_bytes(4, "big"),
     "x-amz-checksum-sha1": lambda body: hashlib.sha1(body, usedforsecurity=False).digest(),

@@ -118,8 +118,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if "Content-Length" not in answer.headers:
             self.send_header("Content-Length", str(len(body)))
         if Fault.CUT in faults and not body:  # then the head is what is cut
-            self._headers_buffer = [b"".join(self._headers_buffer)[:25]]
-            self.flush_headers()
+            head: list[bytes] = self.__dict__["_headers_buffer"]
+            self.wfile.write(b"".join(head)[:25])
+            head.clear()
             self._reset()
             return
         self.end_headers()

@@ -40,15 +40,17 @@ VERBS = {
 }
 """The requests of an archive. HEAD is not among them: nothing asks for it."""
 ONLY_IN_PARTS = {"Create", "UploadPart", "Complete"}
+COMMON = {Fault.INTERNAL, Fault.RESET_AFTER, Fault.CUT, Fault.FORBIDDEN, Fault.NOT_FOUND}
+
+
+def marks(name: str, fault: Fault, rule: str) -> list[pytest.MarkDecorator]:
+    """The cells that differ least from others are with the long tests."""
+    twin = rule == "single" and name != "Put"
+    return [pytest.mark.faults] if twin or (fault not in COMMON and name not in {"Put", "Complete"}) else []
+
+
 CELLS = [
-    # Those of a single put that three parts have, too, are with the long tests.
-    pytest.param(
-        name,
-        fault,
-        rule,
-        marks=[pytest.mark.faults] if rule == "single" and name != "Put" else [],
-        id=f"{name}-{fault.value}-{rule}",
-    )
+    pytest.param(name, fault, rule, marks=marks(name, fault, rule), id=f"{name}-{fault.value}-{rule}")
     for name in VERBS
     for rule in ("single", "3 parts")
     if not (name in ONLY_IN_PARTS and rule == "single") and not (name == "Put" and rule == "3 parts")

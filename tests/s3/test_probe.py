@@ -1,5 +1,6 @@
 """The endpoint probe: what it finds out about each store, and that it leaves nothing behind."""
 
+import dataclasses
 import pathlib
 import re
 
@@ -8,7 +9,7 @@ from archive.worlds import World, world
 from commands import Shell
 
 from pathstats_pipeline.storage.objects import ObjectsError, S3Objects
-from pathstats_pipeline.storage.probe import Conformance, ProbeRefusedError, Verdict, probe, trusted_objects
+from pathstats_pipeline.storage.probe import Conformance, Verdict, probe
 
 from .faults import Fault
 from .stores import Strict, client_of
@@ -64,7 +65,9 @@ def test_what_a_store_does_not_honour_is_named(
     assert found.verdict is verdict
     for text in words:
         assert any(re.search(text, reason) for reason in found.reasons), found.reasons
-    if verdict is not Verdict.REFUSED:
+    if verdict is Verdict.REFUSED:
+        assert "can't hold the archive: " in (found.problem(looks_first=True) or "")
+    else:
         assert len(found.reasons) == len(words)
 
 
@@ -96,10 +99,12 @@ def test_the_local_server_is_trusted(s3_objects: S3Objects) -> None:
 def test_a_store_without_conditions_is_used_with_a_look_before_each_write(
     tmp_path: pathlib.Path, strict: Strict
 ) -> None:
-    """The archiver overwrites nothing there either; a refused store isn't used at all."""
+    """The archiver overwrites nothing there either, and the probe says what to set."""
     strict.fail(Fault.NO_CONDITIONS)
     found = asked(strict)
-    store = trusted_objects(strict.objects.client, strict.objects.bucket, "archive", found)
+    assert found.problem(looks_first=True) is None
+    assert "PATHSTATS_S3_LOOKS_FIRST=true" in (found.problem(looks_first=False) or "")
+    store = S3Objects(strict.objects.client, strict.objects.bucket, "archive", looks_first=True)
     for put in (store.put, lambda key, body: store.put_parts(key, iter([body]))):
         assert put("x", b"first") is (put == store.put)
         assert put("x", b"second") is False
@@ -108,9 +113,6 @@ def test_a_store_without_conditions_is_used_with_a_look_before_each_write(
     store.delete("x")
     with world(tmp_path, store) as here:
         life(here)
-    strict.fail(Fault.GARBAGE)
-    with pytest.raises(ProbeRefusedError, match=r"s3://.*/archive can't hold the archive: returns the bytes"):
-        trusted_objects(strict.objects.client, strict.objects.bucket, "archive", asked(strict))
 
 
 def test_the_second_server_is_known(other_s3_objects: S3Objects) -> None:
@@ -146,5 +148,8 @@ def test_the_command_prints_the_table_and_fails_where_it_must(tmp_path: pathlib.
     output = shell.ok("probe")
     assert "refuses a body with a wrong CRC32" in output
     assert "trusted: " in output
-    strict.fail(Fault.EMPTY)
-    assert "can't hold the archive: returns the bytes that were put: no" in shell.refused("probe")
+    strict.fail(Fault.NO_CONDITIONS)
+    assert "set PATHSTATS_S3_LOOKS_FIRST=true" in shell.refused("probe")
+    assert "checked: " in dataclasses.replace(
+        shell, environment=(*shell.environment, ("PATHSTATS_S3_LOOKS_FIRST", "true"))
+    ).ok("probe")

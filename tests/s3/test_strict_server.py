@@ -43,7 +43,8 @@ def test_framing_is_taken_off_and_its_trailer_checked(strict: Strict) -> None:
 
 def test_one_of_many_conditional_writers_wins(strict: Strict) -> None:
     """Eight at once, by put and by Complete: one 200, seven 412."""
-    client, where = strict.objects.client, {"Bucket": strict.objects.bucket, "Key": "x"}
+    client: Any = strict.objects.client
+    where = {"Bucket": strict.objects.bucket, "Key": "x"}
     results: list[str] = []
 
     def write(number: int) -> None:
@@ -69,7 +70,8 @@ def test_one_of_many_conditional_writers_wins(strict: Strict) -> None:
 
 def test_small_parts_and_wrong_sizes_are_refused(strict: Strict) -> None:
     """A part below the floor that isn't the last, and an object size that isn't the parts'."""
-    client, where = strict.objects.client, {"Bucket": strict.objects.bucket, "Key": "x"}
+    client: Any = strict.objects.client
+    where = {"Bucket": strict.objects.bucket, "Key": "x"}
     upload = {**where, "UploadId": client.create_multipart_upload(**where)["UploadId"]}
     parts = [{"PartNumber": n, "ETag": client.upload_part(**upload, PartNumber=n, Body=b"1")["ETag"]} for n in (1, 2)]
     with pytest.raises(botocore.exceptions.ClientError, match="EntityTooSmall"):

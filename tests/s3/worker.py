@@ -36,11 +36,11 @@ def archive(order: dict[str, Any]) -> None:
         held = claims.Claim.assert_held
 
         def pausing(claim: claims.Claim) -> None:
-            claims.Claim.assert_held = held  # type: ignore[method-assign]
+            setattr(claims.Claim, "assert_held", held)  # noqa: B010 - mypy sees two kinds of function
             os.kill(os.getpid(), signal.SIGSTOP)
             held(claim)
 
-        claims.Claim.assert_held = pausing  # type: ignore[method-assign]
+        setattr(claims.Claim, "assert_held", pausing)  # noqa: B010
     claimant = claims.Claimant(order["holder"], dt.timedelta(seconds=order.get("lease", 60)))
     path = pathlib.Path(order["directory"]) / "warehouse.duckdb"
     with open_warehouse(path, lock_timeout_seconds=5) as warehouse:
