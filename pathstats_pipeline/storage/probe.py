@@ -98,6 +98,8 @@ def probe(client: "S3Client", bucket: str, prefix: str) -> Conformance:
     try:
         store.list("")  # an address or a key that is wrong is one line, and no finding
         findings = (*asked.about_puts(), *asked.about_uploads())
+    except FAILURES as error:
+        raise ObjectsError(f"cannot probe {store.uri}: {_in_words(error)}") from error
     finally:
         asked.clean_up()
     return Conformance(f"s3://{bucket}/{prefix}".rstrip("/"), findings)
@@ -118,10 +120,10 @@ class _Asked:
 
     def about_puts(self) -> Iterator[Finding]:
         """One object: its bytes, a part of them, a second put, a damaged one, the listing."""
-        written = _outcome(self._client.put_object, **self._where("put"), Body=_BODY, **_crc32(_BODY), IfNoneMatch="*")
-        if written:  # some know the condition not at all, and say so
-            _outcome(self._client.put_object, **self._where("put"), Body=_BODY)
-            yield Finding("takes a conditional put", honoured=False, seen=written, weight=Weight.CONDITION)
+        said = _outcome(self._client.put_object, **self._where("put"), Body=_BODY, **_crc32(_BODY), IfNoneMatch="*")
+        yield Finding("takes a conditional put", not said, said or "it does", Weight.NEEDED)
+        if said:
+            return
         yield _same("returns the bytes that were put", lambda: self._bytes("put"), _BODY, Weight.NEEDED)
         yield _same(
             "returns the range that is asked for",

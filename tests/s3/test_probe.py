@@ -14,7 +14,7 @@ from pathstats_pipeline.storage.probe import Conformance, Verdict, probe
 from .faults import Fault
 from .stores import Strict, client_of
 
-QUESTIONS = 11
+QUESTIONS = 12
 BLIND = [
     (Fault.NO_CONDITIONS, "", Verdict.CHECKED, ["refuses a put to a key", "refuses to complete an upload to a key"]),
     (Fault.NO_CONDITIONS, "Complete", Verdict.CHECKED, ["refuses to complete an upload to a key"]),

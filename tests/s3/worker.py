@@ -10,9 +10,10 @@ import pathlib
 import signal
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
-from archive.worlds import DAY, PARTS, SMALL
+from archive.worlds import DAY, NOW, PARTS, SMALL
 
 from pathstats_pipeline.archive import claims
 from pathstats_pipeline.archive.day import Archiver
@@ -22,9 +23,11 @@ from pathstats_pipeline.storage.warehouse import open_warehouse
 from s3.stores import client_of
 
 
-def now() -> dt.datetime:
-    """The wall clock: leases are of real time here. Only the day of the tests must be over."""
-    return max(naive_utc(dt.datetime.now(dt.UTC)), dt.datetime(2026, 11, 21))
+def clock(later: float) -> Callable[[], dt.datetime]:
+    """The wall clock, so much later: no test waits for a lease. The day of the tests is over."""
+    start = max(naive_utc(dt.datetime.now(dt.UTC)), NOW) + dt.timedelta(seconds=later)
+    began = time.monotonic()
+    return lambda: start + dt.timedelta(seconds=time.monotonic() - began)
 
 
 def archive(order: dict[str, Any]) -> None:
@@ -46,7 +49,7 @@ def archive(order: dict[str, Any]) -> None:
     with open_warehouse(path, lock_timeout_seconds=5) as warehouse:
         time.sleep(max(0.0, order.get("start", 0.0) - time.time()))
         rule = PARTS if order["rule"] == "parts" else SMALL
-        Archiver(warehouse, objects, rule, now, "0.0-test", claimant).archive(DAY)
+        Archiver(warehouse, objects, rule, clock(order.get("later", 0)), "0.0-test", claimant).archive(DAY)
 
 
 def child(order: dict[str, Any], pipe: int) -> None:
