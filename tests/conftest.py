@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
+from commands import Nursery, nursing
 
 # Partition sets are fixed when the code location is imported, which is before any fixture can say from when on.
 os.environ["PATHSTATS_START_DATE"] = "2012-01-01"
@@ -38,9 +39,32 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalS3]:
 @pytest.fixture
 def s3_objects(s3_server: LocalS3) -> S3Objects:
     """An empty bucket on the real S3 server."""
+    return S3Objects(s3_client_of(s3_server), new_bucket(s3_server), "archive")
+
+
+def new_bucket(server: LocalS3) -> str:
+    """Make an empty bucket; its name."""
     bucket = f"test-{uuid.uuid4().hex[:12]}"
-    s3_server.ensure_bucket(bucket)
-    return S3Objects(s3_client_of(s3_server), bucket, "archive")
+    server.ensure_bucket(bucket)
+    return bucket
+
+
+def s3_settings(server: LocalS3, bucket: str) -> dict[str, str]:
+    """The environment in which a bucket of a server is the archive's; no command then starts a server for itself."""
+    return {
+        "PATHSTATS_S3_ENDPOINT_URL": server.endpoint_url,
+        "PATHSTATS_S3_BUCKET": bucket,
+        "AWS_ACCESS_KEY_ID": server.credentials.access_key,
+        "AWS_SECRET_ACCESS_KEY": server.credentials.secret_key,
+        "AWS_DEFAULT_REGION": REGION,
+    }
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """Where commands are forked from, one for each test process."""
+    with nursing() as running:
+        yield running
 
 
 def s3_client_of(server: LocalS3):  # type: ignore[no-untyped-def]  # noqa: ANN201 - boto3 has no types at run time

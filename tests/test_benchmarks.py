@@ -38,6 +38,7 @@ def test_comparisons_with_other_engines_print_their_lines_and_agree() -> None:
         "hourly_vs_duckdb",
         "hourly_vs_objects",
         "merge_month",
+        "merge_month_to_one_row",
     ]
 
 

@@ -1,5 +1,6 @@
 """The commands as a user types them, above all when something is wrong: one line, an exit code, nothing lost."""
 
+import dataclasses
 import datetime as dt
 import json
 import os
@@ -7,7 +8,8 @@ import pathlib
 
 import duckdb
 import pytest
-from commands import Shell
+from commands import Nursery, Shell
+from conftest import new_bucket, s3_client_of, s3_settings
 
 from pathstats_pipeline.storage.local_s3 import LocalS3
 
@@ -15,9 +17,9 @@ LINE = '192.0.2.{} - - [20/Nov/2026:05:00:{:02d} +0000] "GET /a/{} HTTP/1.1" 200
 
 
 @pytest.fixture
-def shell(tmp_path: pathlib.Path) -> Shell:
+def shell(tmp_path: pathlib.Path, nursery: Nursery, s3_server: LocalS3) -> Shell:
     """A state of its own."""
-    return Shell(tmp_path / "home")
+    return Shell(tmp_path / "home", tuple(s3_settings(s3_server, new_bucket(s3_server)).items()), nursery)
 
 
 def lines(count: int) -> str:
@@ -92,12 +94,12 @@ def test_a_file_that_cannot_be_read_does_not_keep_others_from_being_ingested(
     ],
 )
 def test_a_wrong_setting_is_refused_by_any_command_in_one_line(
-    tmp_path: pathlib.Path, variable: str, value: str
+    tmp_path: pathlib.Path, nursery: Nursery, variable: str, value: str
 ) -> None:
     """The line names the variable, and nothing is written anywhere."""
     home = tmp_path / "home"
 
-    refused = Shell(home, ((variable, value),)).refused("top")
+    refused = Shell(home, ((variable, value),), nursery).refused("top")
 
     assert refused.startswith(f"pathstats: error: {variable}=")
     assert not home.exists()
@@ -132,26 +134,41 @@ def test_a_run_that_fails_is_one_line_that_names_the_file(shell: Shell, tmp_path
     broken = shell.home / "landing" / "dt=2026-11-20" / "hour=05" / "broken.parquet"
     broken.write_bytes(b"garbage")
 
-    done = shell.run("build", "--from", "2026-11-20", "--to", "2026-11-21")
+    done = shell.run("build", "--from", "2026-11-20T05:00", "--to", "2026-11-20T06:00")
 
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
     assert str(broken) in done.stderr
 
 
-def test_an_archive_that_was_tampered_with_is_refused_by_every_command(shell: Shell, tmp_path: pathlib.Path) -> None:
-    """Verify, restore, clean-up and its dry run agree; the day stays in the warehouse."""
+def test_an_archive_that_was_tampered_with_is_refused_by_every_command(
+    nursery: Nursery, tmp_path: pathlib.Path
+) -> None:
+    """Verify, restore, clean-up and its dry run agree; the day stays in the warehouse.
+
+    The commands are processes as the user starts them, without a nursery, and have their own S3 server.
+    """
+    shell = Shell(tmp_path / "home")
     log = tmp_path / "access.log"
     log.write_text(lines(40).replace("20/Nov/2026", "20/Nov/2025"))
     shell.ok("ingest", log)
     shell.ok("build", "--from", "2025-11-20", "--to", "2025-11-21")
     shell.ok("archive", "2025-11-20")
     assert "would delete 40 event(s)" in shell.ok("cleanup", "2025-11-20", "--dry-run")
-    _tamper(LocalS3(shell.home / "s3"))
 
-    for command in (["verify"], ["restore", "--to", str(tmp_path)], ["cleanup"], ["cleanup", "--dry-run"], ["archive"]):
-        refused = shell.refused(command[0], "2025-11-20", *command[1:])
-        assert "events-2025-11-20-g0001" in refused
+    server = LocalS3(shell.home / "s3")
+    assert not server.running()
+    assert shell.ok("s3", "start") == f"{server.endpoint_url}, bucket pathstats\n"
+    _tamper(server)
+
+    for command in (["verify"], ["restore", "--to", str(tmp_path)], ["cleanup"]):
+        assert "events-2025-11-20-g0001" in shell.refused(command[0], "2025-11-20", *command[1:])
+    for command in (["cleanup", "--dry-run"], ["archive"]):
+        born = dataclasses.replace(shell, nursery=nursery)
+        assert "events-2025-11-20-g0001" in born.refused(command[0], "2025-11-20", *command[1:])
+    assert server.running()
+    shell.ok("s3", "stop")
+    assert not server.running()
     with duckdb.connect(str(shell.warehouse), read_only=True) as connection:
         assert connection.execute("SELECT count(*) FROM pathstats.traffic_events").fetchall() == [(40,)]
     assert dt.date(2025, 11, 20).isoformat() in shell.ok("top", "--format", "json", "--by", "errors")
@@ -159,13 +176,9 @@ def test_an_archive_that_was_tampered_with_is_refused_by_every_command(shell: Sh
 
 def _tamper(server: LocalS3) -> None:
     """Flip a bit of the only object of the archive, which its manifest names by its whole key."""
-    from conftest import s3_client_of  # noqa: PLC0415 - a module of the tests, not of this package
-
-    server.start()
     client = s3_client_of(server)
     manifest = client.get_object(Bucket="pathstats", Key="archive/metadata/dt=2025-11-20/g0001.json")["Body"].read()
     key = json.loads(manifest)["key"]
     body = bytearray(client.get_object(Bucket="pathstats", Key=key)["Body"].read())
     body[len(body) // 2] ^= 1
     client.put_object(Bucket="pathstats", Key=key, Body=bytes(body))
-    server.stop()

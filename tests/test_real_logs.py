@@ -3,18 +3,22 @@
 import datetime as dt
 import json
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+import dagster as dg
 import duckdb
 import numpy as np
 import polars as pl
 import pytest
-from commands import Shell
+from commands import Nursery, Shell
+from conftest import new_bucket, s3_settings
 
+from pathstats_pipeline.definitions import build_defs
 from pathstats_pipeline.events.formats.registry import detect
 from pathstats_pipeline.intake.lines import open_source, read_blocks
 from pathstats_pipeline.stats.rollup import merge_statistics
+from pathstats_pipeline.storage.local_s3 import LocalS3
 
 SPANS = {
     "haproxy.log": ("2012-02-02", "2012-02-18"),
@@ -23,6 +27,7 @@ SPANS = {
 LOGS = sorted(SPANS)
 RANK_TOLERANCE = 0.01
 EXACT_VISITORS = 100
+_RANGE = "dagster/asset_partition_range_{}"
 
 
 @pytest.fixture(scope="module")
@@ -33,19 +38,16 @@ def golden(shared_data: pathlib.Path) -> Mapping[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def built(shared_data: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+def built(
+    shared_data: pathlib.Path, tmp_path_factory: pytest.TempPathFactory, nursery: Nursery, s3_server: LocalS3
+) -> Shell:
     """Both logs ingested and built, through the commands."""
-    shell = Shell(tmp_path_factory.mktemp("real") / "home")
-    _ingest_and_build(shell, shared_data)
-    yield shell
-    shell.ok("s3", "stop")
-
-
-def _ingest_and_build(shell: Shell, shared_data: pathlib.Path) -> str:
-    ingested = shell.ok("ingest", *(shared_data / log for log in LOGS))
+    s3 = tuple(s3_settings(s3_server, new_bucket(s3_server)).items())
+    shell = Shell(tmp_path_factory.mktemp("real") / "home", s3, nursery)
+    shell.ok("ingest", *(shared_data / log for log in LOGS))
     for start, end in SPANS.values():
         shell.ok("build", "--from", start, "--to", end)
-    return ingested
+    return shell
 
 
 def _query(shell: Shell, sql: str) -> pl.DataFrame:
@@ -72,9 +74,9 @@ def _figures(golden: Mapping[str, Any], log: str) -> pl.DataFrame:
     return pl.DataFrame(rows, infer_schema_length=None).with_columns(hour).sort("hour")
 
 
-def test_every_line_is_accounted_for(shared_data: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_every_line_is_accounted_for(shared_data: pathlib.Path, tmp_path: pathlib.Path, nursery: Nursery) -> None:
     """Accepted, duplicate and rejected lines add up to the lines of the file."""
-    printed = Shell(tmp_path / "home").ok("ingest", shared_data / "haproxy.log")
+    printed = Shell(tmp_path / "home", nursery=nursery).ok("ingest", shared_data / "haproxy.log")
 
     row = next(line for line in printed.splitlines() if "haproxy.log" in line)
     numbers = [int(cell.strip().replace(",", "")) for cell in row.split("│")[3:7]]
@@ -141,7 +143,7 @@ def test_days_are_the_sums_of_their_hours(built: Shell, log: str) -> None:
 
 
 def test_ingesting_and_building_again_changes_no_number(
-    built: Shell, golden: Mapping[str, Any], shared_data: pathlib.Path
+    built: Shell, golden: Mapping[str, Any], shared_data: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only the revision and the time of computation move, sketch bytes included; no event comes twice."""
     keep = "SELECT * EXCLUDE (revision, computed_at) FROM pathstats."
@@ -149,7 +151,10 @@ def test_ingesting_and_building_again_changes_no_number(
     before = {table: _query(built, sql) for table, sql in tables.items()}
     revision = _query(built, "SELECT max(revision) FROM pathstats.path_stats_hourly").item()
 
-    printed = _ingest_and_build(built, shared_data)
+    printed = built.ok("ingest", *(shared_data / log for log in LOGS))
+    for name, value in built.env().items():
+        monkeypatch.setenv(name, value)
+    _build_in_memory()
 
     assert "next:" not in printed
     for table, sql in tables.items():
@@ -159,10 +164,26 @@ def test_ingesting_and_building_again_changes_no_number(
     assert events == _query(built, "SELECT count(*) FROM pathstats.traffic_events").item()
 
 
-def test_every_sample_of_other_formats_is_ingested(shared_data: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def _build_in_memory() -> None:
+    """What `build` runs, on an instance that keeps no history: most of the time goes into writing that to SQLite."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        for start, end in SPANS.values():
+            last = dt.date.fromisoformat(end) - dt.timedelta(days=1)
+            for job, first_key, last_key in (
+                ("hourly", f"{start}-00:00", f"{last}-23:00"),
+                ("daily", start, f"{last}"),
+            ):
+                run = build_defs().resolve_job_def(job)
+                tags = {_RANGE.format("start"): first_key, _RANGE.format("end"): last_key}
+                assert run.execute_in_process(instance=instance, tags=tags).success
+
+
+def test_every_sample_of_other_formats_is_ingested(
+    shared_data: pathlib.Path, tmp_path: pathlib.Path, nursery: Nursery
+) -> None:
     """Each line of each sample is accepted or rejected; samples of unknown formats are rejected, never refused."""
     files = sorted((shared_data / "formats").iterdir())
-    printed = Shell(tmp_path / "home").ok("ingest", *files)
+    printed = Shell(tmp_path / "home", nursery=nursery).ok("ingest", *files)
 
     rows = {
         pathlib.Path(cells[1].strip()).name: [int(cell.strip().replace(",", "")) for cell in cells[3:7]]

@@ -50,11 +50,21 @@ SPARSE_LIMIT: Final = BITS // 64
 
 _FUNCTIONS: Final = int.from_bytes(_new_filter().save_bytes()[:_RBLOOM_HEADER], "little")
 
+
+def _body_bytes(headers: npt.NDArray[np.void]) -> Integers:
+    entries = headers["entries"].astype(np.int64)
+    bits = np.where(entries == BITS, BITS // 8, -1)
+    return np.where(headers["flags"] == _FILTER_FLAG, bits, _HASH_BYTES * entries)
+
+
 KIND: Final = framing.Kind(
     name="bloom",
     magic=b"PSBF",
     version=1,
-    header=np.dtype([("magic", "S4"), ("version", "u1"), ("flags", "u1"), ("functions", "<u2"), ("entries", "<u4")]),
+    header=np.dtype([("magic", "S4"), ("version", "u1"), ("flags", "u1"), ("hash_count", "<u2"), ("entries", "<u4")]),
+    flags=(0, _FILTER_FLAG),
+    body_bytes=_body_bytes,
+    parameter=("hash_count", _FUNCTIONS),
 )
 
 
@@ -143,12 +153,10 @@ def encode(sketches: BloomSketches) -> pl.Series:
     full[sketches.full_groups] = True
     present = full | (sizes > 0)
     kept = np.flatnonzero(present)
-    headers = np.zeros(kept.size, KIND.header)
-    headers["magic"], headers["version"], headers["functions"] = KIND.magic, KIND.version, _FUNCTIONS
+    headers = KIND.new_headers(kept.size)
     headers["flags"] = full[kept] * _FILTER_FLAG
     headers["entries"] = np.where(full[kept], BITS, sizes[kept])
-    body = np.where(full[kept], BITS // 8, _HASH_BYTES * sizes[kept])
-    buffer, offsets = framing.allocate(KIND, headers, body)
+    buffer, offsets = framing.allocate(KIND, headers)
     begins = offsets[:-1] + KIND.header.itemsize
     sparse = ~full[kept]
     framing.put(buffer, begins[sparse], _HASH_BYTES * sizes[kept][sparse], sketches.hashes.astype("<u8"))
@@ -160,37 +168,13 @@ def encode(sketches: BloomSketches) -> pl.Series:
 def decode_readable(states: pl.Series) -> tuple[BloomSketches, tuple[framing.Damaged, ...]]:
     """Sketches [row] of a Binary series, empty where NULL or damaged, and the damaged rows with their reasons."""
     frames = framing.open_states(states, KIND)
-    frames = frames.reject(_body_reasons(frames))
     full = frames.headers["flags"] == _FILTER_FLAG
     sizes = np.where(full, 0, frames.headers["entries"]).astype(np.int64)
-    begins = frames.starts + KIND.header.itemsize
-    hashes = framing.take(frames.buffer, begins, _HASH_BYTES * sizes).view("<u8").astype(np.uint64)
+    hashes = framing.take(frames.buffer, frames.bodies, _HASH_BYTES * sizes).view("<u8").astype(np.uint64)
     prefix = _FUNCTIONS.to_bytes(_RBLOOM_HEADER, "little")
     filters = tuple(
         Bloom.load_bytes(prefix + frames.buffer[begin : begin + BITS // 8].tobytes(), spread)
-        for begin in begins[full].tolist()
+        for begin in frames.bodies[full].tolist()
     )
-    row_sizes = np.zeros(len(states), np.int64)
-    row_sizes[frames.rows] = sizes
-    return BloomSketches(ordering.offsets_of(row_sizes), hashes, frames.rows[full], filters), frames.damaged
-
-
-def _body_reasons(frames: framing.Frames) -> list[str | None]:
-    rows = zip(
-        frames.headers["functions"].tolist(),
-        frames.headers["flags"].tolist(),
-        frames.headers["entries"].tolist(),
-        (frames.lengths - KIND.header.itemsize - framing.TRAILER_BYTES).tolist(),
-        strict=True,
-    )
-    return [_body_reason(*row) for row in rows]
-
-
-def _body_reason(functions: int, flags: int, entries: int, body_bytes: int) -> str | None:
-    if functions != _FUNCTIONS:
-        return f"its filter has {functions} hash functions, this release reads {_FUNCTIONS}"
-    if flags not in (0, _FILTER_FLAG):
-        return "its flags are unknown"
-    size = -(-BITS // 32) * 4 if flags else _HASH_BYTES * entries
-    fits = body_bytes == size and (not flags or entries == BITS)
-    return None if fits else "its length does not fit its header"
+    offsets = ordering.offsets_of(frames.by_row(sizes, 0))
+    return BloomSketches(offsets, hashes, frames.rows[full], filters), frames.damaged

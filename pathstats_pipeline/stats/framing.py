@@ -1,11 +1,12 @@
 """The byte frame around every sketch state: magic, version, checksum, and whole columns of states at once.
 
 A state is a header, a body and a CRC32 of all before it, little-endian, padded with zeros to a multiple of four
-bytes; docs/sketches.md describes it byte by byte. What a body means belongs to latency.py and visitors.py.
+bytes; docs/sketches.md describes it byte by byte. What a body means belongs to the module of its kind, which says in
+its `KIND` all that is needed here to write a header and to tell a good one from damage.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -17,7 +18,7 @@ from isal import isal_zlib
 from pathstats_pipeline.stats import ordering
 
 _WORD: Final = 4
-TRAILER_BYTES: Final = 4
+_TRAILER_BYTES: Final = 4
 
 Bytes = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
@@ -25,15 +26,34 @@ Integers = npt.NDArray[np.int64]
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """One kind of state: its name in messages, magic, version, and header layout.
+    """One kind of state: its name in messages, magic, version, header layout, and what may stand in a header.
 
-    The header's first three fields are `magic` (4 bytes), `version` (u8) and `flags` (u8).
+    The header's first three fields are `magic` (4 bytes), `version` (u8) and `flags` (u8), one of the known `flags`.
+    `body_bytes` gives the bytes of the body that a header announces, before padding, and -1 where it contradicts
+    itself. `parameter` is a field that has one value in this release, if there is one.
     """
 
     name: str
     magic: bytes
     version: int
     header: np.dtype[np.void]
+    flags: tuple[int, ...]
+    body_bytes: Callable[[npt.NDArray[np.void]], Integers]
+    parameter: tuple[str, int] | None = None
+
+    def new_headers(self, n: int) -> npt.NDArray[np.void]:
+        """Headers [n] that say what kind they are of; the other fields are zero."""
+        headers = np.zeros(n, self.header)
+        headers["magic"], headers["version"] = self.magic, self.version
+        if self.parameter is not None:
+            field, value = self.parameter
+            headers[field] = value
+        return headers
+
+    def state_bytes(self, headers: npt.NDArray[np.void]) -> Integers:
+        """Bytes of the whole states with these headers; 0 where a header contradicts itself."""
+        body = self.body_bytes(headers)
+        return np.where(body < 0, 0, self.header.itemsize + -(-body // _WORD) * _WORD + _TRAILER_BYTES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,10 +74,17 @@ class DamagedStatesError(ValueError):
         self.damaged = tuple(damaged)
 
 
+def refuse(kind: Kind, damaged: Sequence[Damaged]) -> None:
+    """Raise DamagedStatesError if there are any."""
+    if damaged:
+        raise DamagedStatesError(kind, damaged)
+
+
 @dataclasses.dataclass(frozen=True)
 class Frames:
-    """The readable states of a series: their rows, their headers, and where in `buffer` each begins and ends."""
+    """The readable states of a series of `n_rows`: their rows, their headers, and where in `buffer` each begins."""
 
+    n_rows: int
     buffer: Bytes
     rows: Integers
     headers: npt.NDArray[np.void]
@@ -65,35 +92,69 @@ class Frames:
     lengths: Integers
     damaged: tuple[Damaged, ...]
 
+    @property
+    def bodies(self) -> Integers:
+        """Where in `buffer` the body of each state begins."""
+        return self.starts + self.headers.dtype.itemsize
+
+    def by_row(self, found: npt.NDArray[Any], fill: float) -> npt.NDArray[Any]:
+        """What was found in each state [frame] as a column [row], of the type of `fill`, which the other rows have."""
+        column = np.full(self.n_rows, fill)
+        column[self.rows] = found
+        return column
+
     def reject(self, reasons: Sequence[str | None]) -> "Frames":
         """Frames without those that have a reason [frame]; they join `damaged`."""
+        if not any(reasons):
+            return self
         keep = np.array([reason is None for reason in reasons], np.bool_)
         more = [
             Damaged(row, reason) for row, reason in zip(self.rows.tolist(), reasons, strict=True) if reason is not None
         ]
-        damaged = tuple(sorted([*self.damaged, *more], key=lambda each: each.row))
-        return Frames(self.buffer, self.rows[keep], self.headers[keep], self.starts[keep], self.lengths[keep], damaged)
+        return dataclasses.replace(
+            self,
+            rows=self.rows[keep],
+            headers=self.headers[keep],
+            starts=self.starts[keep],
+            lengths=self.lengths[keep],
+            damaged=tuple(sorted([*self.damaged, *more], key=lambda each: each.row)),
+        )
 
 
 def open_states(states: pl.Series, kind: Kind) -> Frames:
-    """Check magic, version and checksum of each state of a Binary series; NULL rows are neither read nor damaged."""
+    """Check checksum and header of each state of a Binary series; NULL rows are neither read nor damaged."""
     buffer, offsets = _contiguous(states)
     lengths = np.diff(offsets)
     rows = np.flatnonzero(states.is_not_null().to_numpy())
-    long_enough = lengths[rows] >= kind.header.itemsize + TRAILER_BYTES
+    long_enough = lengths[rows] >= kind.header.itemsize + _TRAILER_BYTES
     short = [Damaged(row, f"only {int(lengths[row])} bytes") for row in rows[~long_enough].tolist()]
     rows = rows[long_enough]
     starts = offsets[:-1][rows]
     window = starts[:, None] + np.arange(kind.header.itemsize)
     headers = np.ascontiguousarray(buffer[window]).view(kind.header).reshape(-1)
-    frames = Frames(buffer, rows, headers, starts, lengths[rows], tuple(short))
-    return frames.reject(_reasons(frames, kind))
+    frames = Frames(len(states), buffer, rows, headers, starts, lengths[rows], tuple(short))
+    sound = frames.reject(_frame_reasons(frames, kind))
+    return sound.reject(_header_reasons(sound, kind))
 
 
-def _reasons(frames: Frames, kind: Kind) -> list[str | None]:
+def _header_reasons(frames: Frames, kind: Kind) -> list[str | None]:
+    """Why headers with a good checksum can't be read: another release's parameter, or a forgery."""
+    headers = frames.headers
+    reasons = np.full(headers.size, None, np.object_)
+    reasons[kind.state_bytes(headers) != frames.lengths] = "its length does not fit its header"
+    reasons[~np.isin(headers["flags"], kind.flags)] = "its flags are unknown"
+    if kind.parameter is not None:
+        field, known = kind.parameter
+        for at in np.flatnonzero(headers[field] != known).tolist():
+            reasons[at] = f"its {field} is {headers[field][at]}, this release reads {known}"
+    found: list[str | None] = reasons.tolist()
+    return found
+
+
+def _frame_reasons(frames: Frames, kind: Kind) -> list[str | None]:
     view = frames.buffer.data
     ends = frames.starts + frames.lengths
-    stored = frames.buffer[ends[:, None] + np.arange(-TRAILER_BYTES, 0)].copy().view("<u4").reshape(-1)
+    stored = frames.buffer[ends[:, None] + np.arange(-_TRAILER_BYTES, 0)].copy().view("<u4").reshape(-1)
     reasons: list[str | None] = []
     for magic, version, begin, end, checksum in zip(
         frames.headers["magic"].tolist(),
@@ -107,7 +168,7 @@ def _reasons(frames: Frames, kind: Kind) -> list[str | None]:
             reasons.append(f"no {kind.name} state: it begins with {magic!r}, not {kind.magic!r}")
         elif version != kind.version:
             reasons.append(f"version {version} is unknown, this release reads {kind.version}")
-        elif isal_zlib.crc32(view[begin : end - TRAILER_BYTES]) != checksum:
+        elif isal_zlib.crc32(view[begin : end - _TRAILER_BYTES]) != checksum:
             reasons.append("damaged: the checksum does not match")
         else:
             reasons.append(None)
@@ -125,10 +186,9 @@ def _contiguous(states: pl.Series) -> tuple[Bytes, Integers]:
     return np.frombuffer(data if data is not None else b"", np.uint8), borders
 
 
-def allocate(kind: Kind, headers: npt.NDArray[np.void], body_bytes: Integers) -> tuple[Bytes, Integers]:
+def allocate(kind: Kind, headers: npt.NDArray[np.void]) -> tuple[Bytes, Integers]:
     """Zeroed room for whole states with their headers written, and the offset of each [state + 1]."""
-    sizes = kind.header.itemsize + -(-body_bytes // _WORD) * _WORD + TRAILER_BYTES
-    offsets = ordering.offsets_of(sizes)
+    offsets = ordering.offsets_of(kind.state_bytes(headers))
     buffer = np.zeros(int(offsets[-1]), np.uint8)
     window = offsets[:-1, None] + np.arange(kind.header.itemsize)
     buffer[window] = headers.view(np.uint8).reshape(headers.size, kind.header.itemsize)
@@ -162,10 +222,10 @@ def _places(size: int, starts: Integers, lengths: Integers) -> tuple[int, npt.ND
 def seal(buffer: Bytes, offsets: Integers, present: npt.NDArray[np.bool_]) -> pl.Series:
     """Write the checksums and return a Binary series: the states in order where `present` [row], NULL elsewhere."""
     view = buffer.data
-    ends = offsets[1:] - TRAILER_BYTES
+    ends = offsets[1:] - _TRAILER_BYTES
     borders = zip(offsets[:-1].tolist(), ends.tolist(), strict=True)
     checksums = np.array([isal_zlib.crc32(view[begin:end]) for begin, end in borders], "<u4")
-    buffer[ends[:, None] + np.arange(TRAILER_BYTES)] = checksums.view(np.uint8).reshape(-1, TRAILER_BYTES)
+    buffer[ends[:, None] + np.arange(_TRAILER_BYTES)] = checksums.view(np.uint8).reshape(-1, _TRAILER_BYTES)
     sizes = np.zeros(present.size, np.int64)
     sizes[present] = np.diff(offsets)
     validity = np.packbits(present, bitorder="little")

@@ -8,7 +8,7 @@ framing.py. A change of a constant here changes the bytes of states: see docs/sk
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -33,6 +33,14 @@ _FIXED_POINT_BITS: Final = 32
 _EXACT_FLAG: Final = 1
 _WIDTH_SHIFT: Final = 4
 _WIDTHS: Final = (1, 2, 4, 8)
+_RANGE_CENTROIDS: Final = 1 << 18
+"""Centroids that are sorted at one time where one group has more: few enough for a core's cache."""
+_MARK_EVERY: Final = 256
+
+
+def _body_bytes(headers: npt.NDArray[np.void]) -> Integers:
+    return headers["centroids"].astype(np.int64) * (8 + (headers["flags"] >> _WIDTH_SHIFT))
+
 
 KIND: Final = framing.Kind(
     name="latency",
@@ -52,6 +60,8 @@ KIND: Final = framing.Kind(
             ("centroids", "<u4"),
         ]
     ),
+    flags=tuple(width << _WIDTH_SHIFT | exact for width in (0, *_WIDTHS) for exact in (0, _EXACT_FLAG)),
+    body_bytes=_body_bytes,
 )
 
 
@@ -120,10 +130,7 @@ def merge(sketches: LatencySketches, groups: npt.NDArray[Any], n_groups: int) ->
     """
     of_centroid = np.repeat(groups, np.diff(sketches.offsets))
     order, offsets = ordering.argsort_within(sketches.means, of_centroid, n_groups)
-    means, weights = sketches.means[order], sketches.weights[order]
-    # Equal means become one centroid, so that the order among them can't matter.
-    starts = ordering.run_starts(means, offsets)
-    weights = np.add.reduceat(weights, starts) if starts.size else weights
+    offsets, means, weights = _join(offsets, sketches.means[order], sketches.weights[order])
     inexact = np.bincount(groups[~sketches.exact], minlength=n_groups) > 0
     filled = sketches.count > 0
     sums, sum_offsets = ordering.sort_within(sketches.sum[filled], groups[filled], n_groups)
@@ -134,14 +141,109 @@ def merge(sketches: LatencySketches, groups: npt.NDArray[Any], n_groups: int) ->
     dropped = np.zeros(n_groups, np.int64)
     np.add.at(dropped, groups, sketches.dropped)
     return _condense(
-        ordering.regroup(starts, offsets),
-        means[starts],
+        offsets,
+        means,
         weights,
         ~inexact,
         dropped=dropped,
         total=_segment_sums(sums, sum_offsets),
         bounds=(low, high),
     )
+
+
+def merge_all(parts: Iterable[LatencySketches]) -> LatencySketches:
+    """Merge all sketches of all parts into one: to the byte what `merge` gives for them at once.
+
+    For a group too large to be held at once. Parts are taken one by one; what stays of each are its distinct means
+    and their weights, at most 16 bytes a centroid, and the sum of each sketch. They are brought together in ranges of
+    means; of these one is held, with the cluster that is not yet complete, and the finished clusters.
+    """
+    runs, sums = [], []
+    exact, dropped, low, high = True, 0, np.inf, -np.inf
+    for part in parts:
+        order = np.argsort(part.means)
+        _, means, weights = _join(np.array([0, order.size]), part.means[order], part.weights[order])
+        # Most weights fit in a byte or two.
+        runs.append((means, weights.astype(np.min_scalar_type(weights.max(initial=0)))))
+        filled = part.count > 0
+        sums.append(part.sum[filled])
+        exact = exact and bool(part.exact.all())
+        dropped += int(part.dropped.sum())
+        low, high = part.min[filled].min(initial=low), part.max[filled].max(initial=high)
+    exact = exact and _are_few([means for means, _ in runs])
+    count = sum(int(weights.sum(dtype=np.int64)) for _, weights in runs)
+    blocks = _ascending(runs)
+    if count and not exact:
+        blocks = _cluster_blocks(blocks, count)
+    means, weights = (np.concatenate(each) for each in zip(*blocks, strict=True))
+    ordered = np.sort(np.concatenate([np.empty(0), *sums]))
+    # What is clustered already lies within its borders, and isn't changed again.
+    return _condense(
+        np.array([0, means.size]),
+        means,
+        weights,
+        np.array([exact]),
+        dropped=np.array([dropped]),
+        total=_segment_sums(ordered, np.array([0, ordered.size])),
+        bounds=(np.array([low]), np.array([high])),
+    )
+
+
+def _join(offsets: Integers, means: Floats, weights: Integers) -> tuple[Integers, Floats, Integers]:
+    """Sorted centroids with equal means of a group made one, so that the order among them can't matter."""
+    starts = ordering.run_starts(means, offsets)
+    weights = np.add.reduceat(weights, starts) if starts.size else weights
+    return ordering.regroup(starts, offsets), means[starts], weights
+
+
+def _are_few(runs: Sequence[Floats]) -> bool:
+    """Whether all runs of distinct means together have few enough to be kept as they are."""
+    if any(means.size > EXACT_LIMIT for means in runs):
+        return False
+    return np.unique(np.concatenate([np.empty(0), *runs])).size <= EXACT_LIMIT
+
+
+def _ascending(runs: Sequence[tuple[Floats, npt.NDArray[Any]]]) -> Iterator[tuple[Floats, Integers]]:
+    """Centroids of all ascending runs (means, weights) in order and joined, some _RANGE_CENTROIDS at a time."""
+    # Between two marks of a run stand few of its means, so a number of marks says how many centroids a range has.
+    marks = np.sort(np.concatenate([np.empty(0), *(means[::_MARK_EVERY] for means, _ in runs)]))
+    step = max(1, _RANGE_CENTROIDS // _MARK_EVERY)
+    borders = np.unique(marks[step::step])
+    places = [[0, *np.searchsorted(means, borders).tolist(), means.size] for means, _ in runs]
+    for at in range(borders.size + 1):
+        cuts = [slice(place[at], place[at + 1]) for place in places]
+        means = np.concatenate([np.empty(0), *(run[cut] for (run, _), cut in zip(runs, cuts, strict=True))])
+        weights = [run[cut].astype(np.int64) for (_, run), cut in zip(runs, cuts, strict=True)]
+        order = np.argsort(means)
+        _, means, joined = _join(
+            np.array([0, order.size]), means[order], np.concatenate([np.empty(0, np.int64), *weights])[order]
+        )
+        yield means, joined
+
+
+def _cluster_blocks(blocks: Iterable[tuple[Floats, Integers]], count: int) -> Iterator[tuple[Floats, Integers]]:
+    """Clusters of one group of `count` samples, whose ascending centroids come in blocks."""
+    _, borders = _rank_borders(np.array([count]))
+    ends_of_clusters = np.append(borders[1:], count)
+    first, rank = 0, 0
+    held_means, held_weights = np.empty(0), np.empty(0, np.int64)
+    for more_means, more_weights in blocks:
+        means, weights = np.append(held_means, more_means), np.append(held_weights, more_weights)
+        last = int(np.searchsorted(ends_of_clusters, rank + weights.sum(), side="right"))
+        if last > first:
+            # A centroid that crosses the last border is cut there; what is behind it waits for the next block.
+            ends, length = np.cumsum(weights), ends_of_clusters[last - 1] - rank
+            at = int(np.searchsorted(ends, length))
+            rest = ends[at] - length
+            whole = weights[: at + 1].copy()
+            whole[at] -= rest
+            yield _cut(means[: at + 1], whole, borders[first:last] - rank)
+            behind = at if rest else at + 1
+            means, weights = means[behind:], weights[behind:].copy()
+            if rest:
+                weights[0] = rest
+            first, rank = last, rank + length
+        held_means, held_weights = means, weights
 
 
 def _segment_sums(values: npt.NDArray[Any], offsets: Integers) -> npt.NDArray[Any]:
@@ -219,8 +321,12 @@ def _cluster(offsets: Integers, means: Floats, weights: Integers) -> tuple[Integ
     A run that crosses a border is cut there, so a value that makes up half of all samples stays that value in each
     of the clusters that it fills.
     """
-    counts = _segment_sums(weights, offsets)
-    border_sizes, borders = _rank_borders(counts)
+    sizes, borders = _rank_borders(_segment_sums(weights, offsets))
+    return sizes, *_cut(means, weights, borders)
+
+
+def _cut(means: Floats, weights: Integers, borders: Integers) -> tuple[Floats, Integers]:
+    """Means and weights of the clusters that begin at ascending rank borders, the first of which is 0."""
     ends = np.cumsum(weights)
     run = np.searchsorted(ends, borders, side="right")
     cut = borders > ends[run] - weights[run]
@@ -234,7 +340,7 @@ def _cluster(offsets: Integers, means: Floats, weights: Integers) -> tuple[Integ
     cluster_weights = np.add.reduceat(piece_weights, first)
     cluster_means = np.add.reduceat(piece_means * piece_weights, first) / cluster_weights
     # Rounding may leave the hull by one unit in the last place; inside it, means ascend and constants stay exact.
-    return border_sizes, np.clip(cluster_means, piece_means[first], piece_means[last]), cluster_weights
+    return np.clip(cluster_means, piece_means[first], piece_means[last]), cluster_weights
 
 
 def _border_table(compression: int) -> Integers:
@@ -343,13 +449,12 @@ def encode(sketches: LatencySketches) -> pl.Series:
     kept = np.flatnonzero(present)
     sizes = np.diff(sketches.offsets)[kept]
     widths = _weight_bytes(sketches)[kept]
-    headers = np.zeros(kept.size, KIND.header)
-    headers["magic"], headers["version"] = KIND.magic, KIND.version
+    headers = KIND.new_headers(kept.size)
     headers["flags"] = sketches.exact[kept] * _EXACT_FLAG | widths << _WIDTH_SHIFT
     headers["centroids"] = sizes
     for name in ("compression", "count", "dropped", "sum", "min", "max"):
         headers[name] = getattr(sketches, name)[kept]
-    buffer, offsets = framing.allocate(KIND, headers, sizes * (8 + widths))
+    buffer, offsets = framing.allocate(KIND, headers)
     begins = offsets[:-1] + KIND.header.itemsize
     framing.put(buffer, begins, 8 * sizes, sketches.means.astype("<f8"))
     of_centroid = np.repeat(widths, sizes)
@@ -374,19 +479,16 @@ def _weight_bytes(sketches: LatencySketches) -> Integers:
 def decode(states: pl.Series) -> LatencySketches:
     """Sketches [row] of a Binary series; NULL is the empty sketch. Raises DamagedStatesError naming the row."""
     sketches, damaged = decode_readable(states)
-    if damaged:
-        raise framing.DamagedStatesError(KIND, damaged)
+    framing.refuse(KIND, damaged)
     return sketches
 
 
 def decode_readable(states: pl.Series) -> tuple[LatencySketches, tuple[framing.Damaged, ...]]:
     """Sketches [row] of a Binary series, empty where NULL or damaged, and the damaged rows with their reasons."""
     frames = framing.open_states(states, KIND)
-    frames = frames.reject(_body_reasons(frames))
-    headers, n_rows = frames.headers, len(states)
+    headers, begins = frames.headers, frames.bodies
     sizes = headers["centroids"].astype(np.int64)
     widths = (headers["flags"] >> _WIDTH_SHIFT).astype(np.int64)
-    begins = frames.starts + KIND.header.itemsize
     means = framing.take(frames.buffer, begins, 8 * sizes).view("<f8").astype(np.float64)
     weights = np.ones(means.size, np.int64)
     of_centroid = np.repeat(widths, sizes)
@@ -395,38 +497,19 @@ def decode_readable(states: pl.Series) -> tuple[LatencySketches, tuple[framing.D
         if bool(these.any()):
             raw = framing.take(frames.buffer, (begins + 8 * sizes)[these], (sizes * width)[these])
             weights[of_centroid == width] = raw.view(f"<u{width}")
-    row_sizes = np.zeros(n_rows, np.int64)
-    row_sizes[frames.rows] = sizes
-
-    def by_row(found: npt.NDArray[Any], dtype: type, fill: float) -> npt.NDArray[Any]:
-        column: npt.NDArray[Any] = np.full(n_rows, fill, dtype)
-        column[frames.rows] = found
-        return column
-
     sketches = LatencySketches(
-        offsets=ordering.offsets_of(row_sizes),
+        offsets=ordering.offsets_of(frames.by_row(sizes, 0)),
         means=means,
         weights=weights,
-        exact=by_row((headers["flags"] & _EXACT_FLAG) > 0, np.bool_, fill=True),
-        compression=by_row(headers["compression"], np.int64, COMPRESSION),
-        count=by_row(headers["count"], np.int64, 0),
-        dropped=by_row(headers["dropped"], np.int64, 0),
-        sum=by_row(headers["sum"], np.float64, np.nan),
-        min=by_row(headers["min"], np.float64, np.nan),
-        max=by_row(headers["max"], np.float64, np.nan),
+        exact=frames.by_row((headers["flags"] & _EXACT_FLAG) > 0, fill=True),
+        compression=frames.by_row(headers["compression"], COMPRESSION),
+        count=frames.by_row(headers["count"], 0),
+        dropped=frames.by_row(headers["dropped"], 0),
+        sum=frames.by_row(headers["sum"], np.nan),
+        min=frames.by_row(headers["min"], np.nan),
+        max=frames.by_row(headers["max"], np.nan),
     )
     return sketches, frames.damaged
-
-
-def _body_reasons(frames: framing.Frames) -> list[str | None]:
-    widths = (frames.headers["flags"] >> _WIDTH_SHIFT).astype(np.int64)
-    known = np.isin(widths, (0, *_WIDTHS)) & (frames.headers["flags"] & 0x0E == 0)
-    body = frames.headers["centroids"].astype(np.int64) * (8 + widths)
-    expected = KIND.header.itemsize + -(-body // 4) * 4 + framing.TRAILER_BYTES
-    return [
-        "its flags are unknown" if not good else None if right else "its length does not fit its header"
-        for good, right in zip(known.tolist(), (expected == frames.lengths).tolist(), strict=True)
-    ]
 
 
 def to_tdigest(state: bytes) -> TDigest:

@@ -8,7 +8,7 @@ import dataclasses
 import datetime as dt
 import enum
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -41,6 +41,9 @@ class LatencyKernel(Protocol):
 
     def merge(self, sketches: Any, groups: npt.NDArray[Any], n_groups: int) -> Any:
         """Merge sketch i into output group `groups[i]`."""
+
+    def merge_all(self, parts: Iterable[Any]) -> Any:
+        """Merge all sketches of all parts into one, the same as at once, and hold little more than a part."""
 
     def percentiles(self, sketches: Any, quantiles: Sequence[float]) -> npt.NDArray[np.float64]:
         """Values in ms [group, quantile]."""
@@ -166,10 +169,10 @@ def split_by_pair(rows: pl.DataFrame, by: Sequence[str]) -> list[tuple[Pair, pl.
     """
     if rows.is_empty():
         return []
-    kinds = rows.select(_kind_of(column) for column in SKETCH_COLUMNS)
-    held = [choice for choice in SketchChoice if any((kinds[column] == choice.value).any() for column in kinds.columns)]
+    held = [choice for choice in SketchChoice if _holds(rows, choice)]
     if len(held) <= 1:
         return [(PAIRS[held[0] if held else SketchChoice.TDIGEST_HLL], rows)]
+    kinds = rows.select(_kind_of(column) for column in SKETCH_COLUMNS)
     times = [name for name in by if name in _TIMES]
     choice = pl.coalesce(kinds.columns).alias("choice")
     keyed = kinds.with_columns(choice, *rows.select(times)).with_row_index("row")
@@ -177,6 +180,10 @@ def split_by_pair(rows: pl.DataFrame, by: Sequence[str]) -> list[tuple[Pair, pl.
     owner = pl.col("choice").drop_nulls().first()
     chosen = keyed.select((owner.over(times) if times else owner).fill_null(held[0].value)).to_series()
     return [(PAIRS[each], rows.filter(chosen == each.value)) for each in held]
+
+
+def _holds(rows: pl.DataFrame, choice: SketchChoice) -> bool:
+    return any(bool(rows[column].bin.starts_with(_KERNELS[column][choice].magic).any()) for column in SKETCH_COLUMNS)
 
 
 def _kind_of(column: str) -> pl.Expr:

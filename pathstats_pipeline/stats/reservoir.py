@@ -7,7 +7,7 @@ constant or of the tag here changes the bytes of states: see docs/sketches.md fi
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -33,6 +33,11 @@ Tags = npt.NDArray[np.uint64]
 _EXACT_FLAG: Final = 1
 _SAMPLE_BYTES: Final = 16
 
+
+def _body_bytes(headers: npt.NDArray[np.void]) -> Integers:
+    return _SAMPLE_BYTES * headers["samples"].astype(np.int64)
+
+
 KIND: Final = framing.Kind(
     name="reservoir",
     magic=b"PSRS",
@@ -51,6 +56,9 @@ KIND: Final = framing.Kind(
             ("samples", "<u4"),
         ]
     ),
+    flags=(0, _EXACT_FLAG),
+    body_bytes=_body_bytes,
+    parameter=("capacity", CAPACITY),
 )
 
 
@@ -136,6 +144,36 @@ def merge(sketches: Reservoirs, groups: npt.NDArray[Any], n_groups: int) -> Rese
     )
 
 
+def merge_all(parts: Iterable[Reservoirs]) -> Reservoirs:
+    """Merge all reservoirs of all parts into one: to the byte what `merge` gives for them at once.
+
+    For a group too large to be held at once: parts are taken one by one, and what stays is one reservoir and the sum
+    of each that was merged.
+    """
+    merged = _nothing()
+    sums = []
+    for part in parts:
+        sums.append(part.sum[part.count > 0])
+        both = _concatenate(merged, part)
+        merged = merge(both, np.zeros(len(both), np.int64), 1)
+    # Sums are added in ascending order, all of them, or the way the parts were cut would show in the last bits.
+    ordered = np.sort(np.concatenate([np.empty(0), *sums]))
+    return dataclasses.replace(merged, sum=_sums(ordered, np.array([0, ordered.size])))
+
+
+def _nothing() -> Reservoirs:
+    """One empty reservoir."""
+    no_groups = np.empty(0, np.int64)
+    return build(no_groups, 1, np.empty(0), np.empty(0, np.uint64))
+
+
+def _concatenate(one: Reservoirs, other: Reservoirs) -> Reservoirs:
+    """The reservoirs of both, one after the other."""
+    names = [field.name for field in dataclasses.fields(Reservoirs) if field.name != "offsets"]
+    columns = {name: np.concatenate([getattr(one, name), getattr(other, name)]) for name in names}
+    return Reservoirs(offsets=np.concatenate([one.offsets, one.offsets[-1] + other.offsets[1:]]), **columns)
+
+
 def _keep(groups: npt.NDArray[Any], n_groups: int, values: Floats, tags: Tags) -> tuple[Integers, Floats, Tags]:
     """The CAPACITY smallest tags of each group: offsets [n_groups + 1], values ascending within a group, tags."""
     sizes = np.bincount(groups, minlength=n_groups).astype(np.int64)
@@ -188,13 +226,12 @@ def encode(sketches: Reservoirs) -> pl.Series:
     present = (sketches.count > 0) | (sketches.dropped > 0)
     kept = np.flatnonzero(present)
     sizes = np.diff(sketches.offsets)[kept]
-    headers = np.zeros(kept.size, KIND.header)
-    headers["magic"], headers["version"], headers["capacity"] = KIND.magic, KIND.version, CAPACITY
+    headers = KIND.new_headers(kept.size)
     headers["flags"] = (sizes == sketches.count[kept]) * _EXACT_FLAG
     headers["samples"] = sizes
     for name in ("count", "dropped", "sum", "min", "max"):
         headers[name] = getattr(sketches, name)[kept]
-    buffer, offsets = framing.allocate(KIND, headers, sizes * _SAMPLE_BYTES)
+    buffer, offsets = framing.allocate(KIND, headers)
     begins = offsets[:-1] + KIND.header.itemsize
     framing.put(buffer, begins, 8 * sizes, sketches.values.astype("<f8"))
     framing.put(buffer, begins + 8 * sizes, 8 * sizes, sketches.tags.astype("<u8"))
@@ -204,45 +241,18 @@ def encode(sketches: Reservoirs) -> pl.Series:
 def decode_readable(states: pl.Series) -> tuple[Reservoirs, tuple[framing.Damaged, ...]]:
     """Reservoirs [row] of a Binary series, empty where NULL or damaged, and the damaged rows with their reasons."""
     frames = framing.open_states(states, KIND)
-    frames = frames.reject(_body_reasons(frames))
-    headers, n_rows = frames.headers, len(states)
+    headers = frames.headers
     sizes = headers["samples"].astype(np.int64)
-    begins = frames.starts + KIND.header.itemsize
-    values = framing.take(frames.buffer, begins, 8 * sizes).view("<f8").astype(np.float64)
-    tags = framing.take(frames.buffer, begins + 8 * sizes, 8 * sizes).view("<u8").astype(np.uint64)
-
-    def by_row(found: npt.NDArray[Any], dtype: type, fill: float) -> npt.NDArray[Any]:
-        column: npt.NDArray[Any] = np.full(n_rows, fill, dtype)
-        column[frames.rows] = found
-        return column
-
+    values = framing.take(frames.buffer, frames.bodies, 8 * sizes).view("<f8").astype(np.float64)
+    tags = framing.take(frames.buffer, frames.bodies + 8 * sizes, 8 * sizes).view("<u8").astype(np.uint64)
     sketches = Reservoirs(
-        offsets=ordering.offsets_of(by_row(sizes, np.int64, 0)),
+        offsets=ordering.offsets_of(frames.by_row(sizes, 0)),
         values=values,
         tags=tags,
-        count=by_row(headers["count"], np.int64, 0),
-        dropped=by_row(headers["dropped"], np.int64, 0),
-        sum=by_row(headers["sum"], np.float64, np.nan),
-        min=by_row(headers["min"], np.float64, np.nan),
-        max=by_row(headers["max"], np.float64, np.nan),
+        count=frames.by_row(headers["count"], 0),
+        dropped=frames.by_row(headers["dropped"], 0),
+        sum=frames.by_row(headers["sum"], np.nan),
+        min=frames.by_row(headers["min"], np.nan),
+        max=frames.by_row(headers["max"], np.nan),
     )
     return sketches, frames.damaged
-
-
-def _body_reasons(frames: framing.Frames) -> list[str | None]:
-    rows = zip(
-        frames.headers["capacity"].tolist(),
-        frames.headers["flags"].tolist(),
-        frames.headers["samples"].tolist(),
-        (frames.lengths - KIND.header.itemsize - framing.TRAILER_BYTES).tolist(),
-        strict=True,
-    )
-    return [_body_reason(*row) for row in rows]
-
-
-def _body_reason(capacity: int, flags: int, samples: int, body_bytes: int) -> str | None:
-    if capacity != CAPACITY:
-        return f"its capacity is {capacity}, this release reads {CAPACITY}"
-    if flags not in (0, _EXACT_FLAG):
-        return "its flags are unknown"
-    return None if body_bytes == _SAMPLE_BYTES * samples else "its length does not fit its header"

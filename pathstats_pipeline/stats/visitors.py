@@ -9,16 +9,18 @@ by framing.py. A change of a constant or of the hash here changes the bytes of s
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 import polars_hash  # noqa: F401 - registers the nchash namespace
 import xxhash
-from datasketch import HyperLogLogPlusPlus
 
 from pathstats_pipeline.stats import framing, ordering
+
+if TYPE_CHECKING:
+    from datasketch import HyperLogLogPlusPlus
 
 PRECISION: Final = 14
 REGISTERS: Final = 1 << PRECISION
@@ -36,11 +38,21 @@ _PACKED_BYTES: Final = REGISTERS * 6 // 8
 _DENSE_FLAG: Final = 1
 _PROBE: Final = b"pathstats"
 
+
+def _body_bytes(headers: npt.NDArray[np.void]) -> Integers:
+    entries = headers["entries"].astype(np.int64)
+    packed = np.where(entries == REGISTERS, _PACKED_BYTES, -1)
+    return np.where(headers["flags"] == _DENSE_FLAG, packed, 8 * entries)
+
+
 KIND: Final = framing.Kind(
     name="visitor",
     magic=b"PSHL",
     version=1,
     header=np.dtype([("magic", "S4"), ("version", "u1"), ("flags", "u1"), ("precision", "<u2"), ("entries", "<u4")]),
+    flags=(0, _DENSE_FLAG),
+    body_bytes=_body_bytes,
+    parameter=("precision", PRECISION),
 )
 
 
@@ -216,12 +228,10 @@ def encode(sketches: VisitorSketches) -> pl.Series:
     dense[sketches.dense_groups] = True
     present = dense | (sizes > 0)
     kept = np.flatnonzero(present)
-    headers = np.zeros(kept.size, KIND.header)
-    headers["magic"], headers["version"], headers["precision"] = KIND.magic, KIND.version, PRECISION
+    headers = KIND.new_headers(kept.size)
     headers["flags"] = dense[kept] * _DENSE_FLAG
     headers["entries"] = np.where(dense[kept], REGISTERS, sizes[kept])
-    body = np.where(dense[kept], _PACKED_BYTES, 8 * sizes[kept])
-    buffer, offsets = framing.allocate(KIND, headers, body)
+    buffer, offsets = framing.allocate(KIND, headers)
     begins = offsets[:-1] + KIND.header.itemsize
     framing.put(buffer, begins[~dense[kept]], 8 * sizes[kept][~dense[kept]], sketches.hashes.astype("<u8"))
     begins = begins[dense[kept]]
@@ -247,51 +257,29 @@ def _unpack(packed: npt.NDArray[np.uint8]) -> Registers:
 def decode(states: pl.Series) -> VisitorSketches:
     """Sketches [row] of a Binary series; NULL is the empty sketch. Raises DamagedStatesError naming the row."""
     sketches, damaged = decode_readable(states)
-    if damaged:
-        raise framing.DamagedStatesError(KIND, damaged)
+    framing.refuse(KIND, damaged)
     return sketches
 
 
 def decode_readable(states: pl.Series) -> tuple[VisitorSketches, tuple[framing.Damaged, ...]]:
     """Sketches [row] of a Binary series, empty where NULL or damaged, and the damaged rows with their reasons."""
     frames = framing.open_states(states, KIND)
-    frames = frames.reject(_body_reasons(frames))
     dense = frames.headers["flags"] == _DENSE_FLAG
     sizes = np.where(dense, 0, frames.headers["entries"]).astype(np.int64)
-    begins = frames.starts + KIND.header.itemsize
-    hashes = framing.take(frames.buffer, begins, 8 * sizes).view("<u8").astype(np.uint64)
-    begins = begins[dense]
+    hashes = framing.take(frames.buffer, frames.bodies, 8 * sizes).view("<u8").astype(np.uint64)
+    begins = frames.bodies[dense]
     registers = np.empty((begins.size, REGISTERS), np.uint8)
     for first in range(0, begins.size, _CHUNK_GROUPS):
         window = begins[first : first + _CHUNK_GROUPS, None] + np.arange(_PACKED_BYTES)
         registers[first : first + _CHUNK_GROUPS] = _unpack(frames.buffer[window])
-    row_sizes = np.zeros(len(states), np.int64)
-    row_sizes[frames.rows] = sizes
-    return VisitorSketches(ordering.offsets_of(row_sizes), hashes, frames.rows[dense], registers), frames.damaged
+    offsets = ordering.offsets_of(frames.by_row(sizes, 0))
+    return VisitorSketches(offsets, hashes, frames.rows[dense], registers), frames.damaged
 
 
-def _body_reasons(frames: framing.Frames) -> list[str | None]:
-    rows = zip(
-        frames.headers["precision"].tolist(),
-        frames.headers["flags"].tolist(),
-        frames.headers["entries"].tolist(),
-        (frames.lengths - KIND.header.itemsize - framing.TRAILER_BYTES).tolist(),
-        strict=True,
-    )
-    return [_body_reason(*row) for row in rows]
-
-
-def _body_reason(precision: int, flags: int, entries: int, body_bytes: int) -> str | None:
-    if precision != PRECISION:
-        return f"its precision is {precision}, this release reads {PRECISION}"
-    if flags not in (0, _DENSE_FLAG):
-        return "its flags are unknown"
-    fits = body_bytes == _PACKED_BYTES and entries == REGISTERS if flags else body_bytes == 8 * entries
-    return None if fits else "its length does not fit its header"
-
-
-def to_datasketch(state: bytes) -> HyperLogLogPlusPlus:
+def to_datasketch(state: bytes) -> "HyperLogLogPlusPlus":
     """`datasketch.HyperLogLogPlusPlus` (p = 14) with the registers of one state. Raises DamagedStatesError."""
+    from datasketch import HyperLogLogPlusPlus  # noqa: PLC0415 - brings SciPy, a quarter of every command's start
+
     sketches = decode(pl.Series([state], dtype=pl.Binary))
     registers = sketches.registers
     if sketches.dense_groups.size == 0:
@@ -299,7 +287,7 @@ def to_datasketch(state: bytes) -> HyperLogLogPlusPlus:
     return HyperLogLogPlusPlus(reg=registers[0].astype(np.int8), hashfunc=hash_client)
 
 
-def from_datasketch(sketch: HyperLogLogPlusPlus) -> bytes:
+def from_datasketch(sketch: "HyperLogLogPlusPlus") -> bytes:
     """State of a `datasketch.HyperLogLogPlusPlus`: always registers, since it keeps no hashes.
 
     Raises ValueError unless p is 14 and its `hashfunc` hashes as `hash_client` does: registers of another hash merge

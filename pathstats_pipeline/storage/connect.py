@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-import boto3
 import botocore.config
 
 from pathstats_pipeline.settings import Settings
@@ -28,6 +27,8 @@ def local_s3_of(settings: Settings) -> LocalS3:
 
 def s3_client(settings: Settings) -> "S3Client":
     """A client of the archive's S3: the local server, or what the settings and AWS's own files and variables name."""
+    import boto3  # noqa: PLC0415 - a tenth of a command's start, and not every command talks to S3
+
     where: dict[str, Any] = {"endpoint_url": settings.s3_endpoint_url}
     if settings.uses_local_s3:
         server = local_s3_of(settings)

@@ -105,6 +105,44 @@ def test_the_order_of_merging_condensed_states_does_not_change_a_byte() -> None:
     assert merged(states) == merged(again)
 
 
+@given(
+    st.lists(st.lists(st.lists(times, max_size=700), min_size=1, max_size=4), max_size=6),
+    st.sampled_from([1, 50, 10_000]),
+    st.integers(1, 60_000),
+)
+@settings(max_examples=100, deadline=None)
+def test_merging_part_by_part_does_not_change_a_byte(
+    parts: list[list[list[float]]], at_once: int, repeats: int
+) -> None:
+    """All sketches of a group give the same state at once, part by part, and by any range of means; also heavy ones."""
+    decoded = []
+    for part in parts:
+        groups = np.repeat(np.arange(len(part)), [len(values) for values in part])
+        sketches = latency.build(groups, len(part), np.concatenate([np.array(values) for values in part]))
+        weights = sketches.weights * repeats
+        totals = np.add.reduceat(np.append(weights, 0), sketches.offsets[:-1]) * (sketches.count > 0)
+        decoded.append(dataclasses.replace(sketches, weights=weights, count=totals))
+    states = [latency.encode(sketches) for sketches in decoded]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(latency, "_RANGE_CENTROIDS", at_once)
+        found = latency.encode(latency.merge_all(latency.decode(each) for each in states))
+    whole = latency.decode(pl.concat(states) if states else pl.Series([], dtype=pl.Binary))
+    expected = latency.encode(latency.merge(whole, np.zeros(len(whole), np.int64), 1))
+    assert found.to_list() == expected.to_list()
+
+
+@pytest.mark.parametrize("decimals", [0, 1, 12])
+def test_merging_large_states_part_by_part_does_not_change_a_byte(decimals: int) -> None:
+    """Condensed and exact states together, in parts, with few ties, many, and atoms that fill several clusters."""
+    rng = np.random.default_rng(8)
+    values = np.round(rng.lognormal(3, 1.5, 300_000), decimals)
+    states = latency.encode(latency.build(np.sort(rng.integers(0, 60, values.size)) ** 2 // 60, 60, values))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(latency, "_RANGE_CENTROIDS", 700)
+        found = latency.merge_all(latency.decode(states[first : first + 7]) for first in range(0, 60, 7))
+    assert latency.encode(found).to_list() == [merged(states.to_list())]
+
+
 @given(st.lists(times, min_size=1, max_size=400), st.integers(1, 5))
 @settings(deadline=None)
 def test_merging_parts_of_an_exact_cell_gives_the_exact_cell(values: list[float], n_parts: int) -> None:

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import re
+import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pathstats_pipeline.events.templates import OTHER_TEMPLATE
-from pathstats_pipeline.stats import framing, hourly, rollup
+from pathstats_pipeline.stats import framing, hourly, latency, pairs, rollup, visitors
 
 START = dt.datetime(2026, 11, 21, 22)
 HAPROXY = Path(__file__).parents[2].parent / "shared" / "data" / "haproxy.log"
@@ -84,16 +85,46 @@ def test_the_order_of_rows_does_not_change_a_byte(by: Sequence[str]) -> None:
     assert found.columns == [*by, *(column.name for column in hourly.MEASURES)]
 
 
-@given(st.integers(1, 400), st.integers(0, 2**32 - 1), st.integers(1, 3))
-@settings(max_examples=25, deadline=None)
-def test_hours_merged_in_small_chunks_are_the_same(n: int, seed: int, rows_each: int) -> None:
-    """The bound on memory is no part of the result."""
-    rows = hourly.path_statistics(traffic(n, seed))
-    whole = rollup.merge_statistics(rows, ["path"])
+@given(
+    st.integers(1, 4_000),
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([1, 1_000, 20_000]),
+    st.sampled_from([[], ["path"], ["hour"]]),
+    st.sampled_from(list(pairs.SketchChoice)),
+)
+@settings(max_examples=40, deadline=None)
+def test_hours_merged_in_small_chunks_are_the_same(
+    n: int, seed: int, chunk_bytes: int, by: Sequence[str], sketches: pairs.SketchChoice
+) -> None:
+    """The bound on memory is no part of the result, and neither is the order of rows with it."""
+    events = traffic(n, seed).with_columns(event_id=pl.int_range(pl.len()).cast(pl.String))
+    rows = hourly.path_statistics(events, sketches=sketches)
+    whole = rollup.merge_statistics(rows, by)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rollup, "_CHUNK_BYTES", 1)
-        patch.setattr(rollup, "_SLICE_ROWS", rows_each)
-        assert rollup.merge_statistics(rows, ["path"]).equals(whole)
+        patch.setattr(rollup, "_CHUNK_BYTES", chunk_bytes)
+        assert rollup.merge_statistics(rows.sample(fraction=1, shuffle=True, seed=seed), by).equals(whole)
+
+
+def test_one_large_key_holds_16_bytes_a_centroid_and_a_chunk() -> None:
+    """Times in nanoseconds are all different: nothing can be joined, and the whole month is one row."""
+    n_rows, samples = 4_000, 250
+    groups = np.repeat(np.arange(n_rows), samples)
+    values = np.random.default_rng(1).lognormal(3, 1, groups.size)
+    measures = hourly.sketch_measures(
+        latency.build(groups, n_rows, values), visitors.build(groups, n_rows, values.view(np.uint64))
+    )
+    rows = measures.with_columns(pl.lit(samples, pl.Int64).alias(name) for name in rollup._SUMMED)
+    tracemalloc.start()
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(rollup, "_CHUNK_BYTES", 100_000)
+            patch.setattr(latency, "_RANGE_CENTROIDS", 10_000)
+            merged = rollup.merge_statistics(rows, [])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert merged["response_time_ms_count"].to_list() == [groups.size]
+    assert peak < 16 * groups.size + 8 * 1024 * 1024
 
 
 def test_merging_rows_by_their_own_key_changes_nothing() -> None:
