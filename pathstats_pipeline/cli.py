@@ -30,6 +30,7 @@ from pathstats_pipeline.storage.blobs import through_blob
 from pathstats_pipeline.storage.connect import archive_objects, landing_zone, local_s3_of, s3_client
 from pathstats_pipeline.storage.duck import exclusive
 from pathstats_pipeline.storage.local_s3 import local_s3
+from pathstats_pipeline.storage.probe import probe as probe_store
 from pathstats_pipeline.storage.warehouse import open_warehouse
 
 _TIME_FORMS: Final = ("%Y-%m-%d", "%Y-%m-%dT%H", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S")
@@ -300,6 +301,17 @@ def dev(host: str, port: int) -> None:
     launch.prepare_home(settings.home)
     with _s3(settings):
         sys.exit(launch.serve(host, port, settings.absolute_environment()))
+
+
+@cli.command()
+def probe() -> None:
+    """Ask the archive's S3 store what it honours, by a few small requests. Fails where it can't be trusted."""
+    settings = load_settings()
+    with _s3(settings):
+        found = probe_store(s3_client(settings), settings.bucket, settings.s3_prefix)
+    report.probed(found)
+    if problem := found.problem(looks_first=settings.s3_looks_first):
+        raise click.ClickException(problem)
 
 
 @cli.command("s3")

@@ -31,6 +31,7 @@ from pathstats_pipeline.stats.candidates import (
 from pathstats_pipeline.stats.exactness import Exactness, of_rows, statement
 from pathstats_pipeline.stats.pairs import DamagedSketch, DamageList
 from pathstats_pipeline.stats.rollup import merge_statistics
+from pathstats_pipeline.storage.probe import Conformance, Verdict
 
 Item = TypeVar("Item")
 
@@ -55,6 +56,11 @@ _TOP_COLUMNS: Final = (
     "response_time_ms_max",
     "unique_ips",
 )
+_VERDICTS: Final = {
+    Verdict.TRUSTED: "the archive may be here; what is checked by nobody else is read back",
+    Verdict.CHECKED: "it ignores the condition on writes: with a look before each, one host may archive there",
+    Verdict.REFUSED: "the archive must not be here",
+}
 _MAX_REASONS: Final = 12
 _MAX_RUNS: Final = 5
 _MAX_DAMAGED: Final = 5
@@ -121,6 +127,15 @@ def archived(date: dt.date, manifests: Sequence[Manifest], root: str) -> None:
             f"{date} g{manifest.generation:04d}: {manifest.rows:,} events, {manifest.size_bytes:,} bytes "
             f"({manifest.strategy.value}) at {root}/{manifest.key}"
         )
+
+
+def probed(found: Conformance) -> None:
+    """What a store honours, and the verdict."""
+    table = rich.table.Table(found.uri, "", "seen")
+    for each in found.findings:
+        table.add_row(escape(each.question), "yes" if each.honoured else "NO", escape(each.seen))
+    _out.print(table)
+    say(f"{found.verdict}: {_VERDICTS[found.verdict]}")
 
 
 def top(rows: pl.DataFrame, window: Window, rejected: int, *, by: str, limit: int, form: str) -> None:

@@ -39,6 +39,9 @@ class Settings(pydantic_settings.BaseSettings):
     s3_prefix: Annotated[str, pydantic.Field(description="key prefix of the archive, without slashes at its ends")] = (
         "archive"
     )
+    s3_looks_first: Annotated[
+        bool, pydantic.Field(description="look before each write; for a store that ignores If-None-Match")
+    ] = False
     s3_endpoint_url: Annotated[str | None, pydantic.Field(pattern=r"^https?://[^/\s]+/?$")] = None
     start_date: Annotated[
         dt.date | None,

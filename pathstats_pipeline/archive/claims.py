@@ -80,8 +80,10 @@ class Claim:
                     f"who has until {last.until:%Y-%m-%d %H:%M:%S} UTC; run again then"
                 )
             epoch = last.number + 1 if last else 1
-            body = {"holder": self.claimant.name, "until": rfc3339(now + self.claimant.lease)}
-            if self.objects.put(claim_key(self.date, self.generation, epoch), json.dumps(body).encode()):
+            body = json.dumps({"holder": self.claimant.name, "until": rfc3339(now + self.claimant.lease)}).encode()
+            key = claim_key(self.date, self.generation, epoch)
+            # A key that is taken may be our own write, whose answer was lost.
+            if self.objects.put(key, body) or self.objects.get(key) == body:
                 self.epoch = epoch
                 return
         raise ClaimedError(

@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import io
 import itertools
+import re
 import struct
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO, Final, TypeAlias
@@ -33,6 +34,8 @@ _READ_BYTES: Final = 1 << 20
 _RUN_READ_BYTES: Final = 1 << 14
 """Decoded in one piece; deflate makes at most a thousand times as much of it."""
 _ISAL_ERROR: Final[Any] = isal_zlib.IsalError  # typed as an instance
+_FRAME: Final = re.compile(rb"[0-9a-fA-F]+(;[^\r\n]*)?\r\n")
+"""How aws-chunked framing begins; some stores keep it as if it were of the object."""
 
 
 class GzipError(ValueError):
@@ -142,7 +145,8 @@ class GzipMember(io.RawIOBase):
             try:
                 data = self._member.decompress(pending, len(buffer))
             except _ISAL_ERROR as error:
-                raise GzipError(f"damaged within the first {self.compressed_bytes} bytes: {error}") from None
+                framed = "aws-chunked framing, kept by the store; " if _FRAME.match(pending) else ""
+                raise GzipError(f"damaged within the first {self.compressed_bytes} bytes: {framed}{error}") from None
             if data:
                 buffer[: len(data)] = data
                 self.raw_bytes += len(data)

@@ -82,10 +82,11 @@ class ArchiveStorage(dg.ConfigurableResource[Any]):
     s3: dg.ResourceDependency[S3Resource]
     bucket: str
     prefix: str
+    looks_first: bool = False
 
     def objects(self) -> S3Objects:
         """The store of the archive's objects. A new client each call: ask once a run."""
-        return S3Objects(self.s3.get_client(), self.bucket, self.prefix)
+        return S3Objects(self.s3.get_client(), self.bucket, self.prefix, self.looks_first)
 
 
 class LandingZone(dg.ConfigurableResource[Any]):
@@ -155,6 +156,8 @@ def resources_of(settings: Settings) -> dict[str, Any]:
             database=str(settings.warehouse_path), lock_timeout_seconds=settings.lock_timeout_seconds
         ),
         "landing_zone": LandingZone(s3=s3, uri=settings.landing_uri),
-        "archive_storage": ArchiveStorage(s3=s3, bucket=settings.bucket, prefix=settings.s3_prefix),
+        "archive_storage": ArchiveStorage(
+            s3=s3, bucket=settings.bucket, prefix=settings.s3_prefix, looks_first=settings.s3_looks_first
+        ),
         "rules": Rules.of(settings),
     }

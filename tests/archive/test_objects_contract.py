@@ -1,4 +1,4 @@
-"""One pack of behaviours for every store that the archive works on: a directory, a real S3 server, and our fake."""
+"""One pack of behaviours for every store that the archive works on: a directory, two S3 servers, and our fake."""
 
 import contextlib
 import pathlib
@@ -19,22 +19,22 @@ WEIRD = [
 ]
 
 
-@pytest.fixture(params=["directory", "s3", "fake"])
+@pytest.fixture(params=["directory", "s3", "other_s3", "fake"])
 def objects(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> Objects:
     """An empty store of each kind."""
     if request.param == "directory":
         return DirectoryObjects(tmp_path / "objects")
-    if request.param == "s3":
-        store: S3Objects = request.getfixturevalue("s3_objects")
+    if request.param.endswith("s3"):
+        store: S3Objects = request.getfixturevalue(f"{request.param}_objects")
         return store
     return FakeObjects()
 
 
-@pytest.fixture(params=["s3", "fake"])
+@pytest.fixture(params=["s3", "other_s3", "fake"])
 def archive_objects(request: pytest.FixtureRequest) -> ArchiveObjects:
     """An empty store of each kind that takes an upload in parts."""
-    if request.param == "s3":
-        store: S3Objects = request.getfixturevalue("s3_objects")
+    if request.param.endswith("s3"):
+        store: S3Objects = request.getfixturevalue(f"{request.param}_objects")
         return store
     return FakeObjects()
 
