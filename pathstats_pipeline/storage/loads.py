@@ -15,6 +15,10 @@ from pathstats_pipeline.storage.session import Session
 _FACTS: Final = "hour, load_id, rows, duplicates, rejected, digest, first_event_time, last_event_time, deleted_rows"
 
 
+class RestoreError(RuntimeError):
+    """Events can't be put back under their load; one line."""
+
+
 class Loads(Session):
     """Append loads, delete them, and say what is known of them."""
 
@@ -51,7 +55,9 @@ class Loads(Session):
         self._run("CREATE OR REPLACE TEMP TABLE archived_ids (hour TIMESTAMP, event_id VARCHAR)")
         for batch in events:
             with self._registered("archived_batch", batch.select("event_time", "event_id")):
-                self._run("INSERT INTO archived_ids SELECT date_trunc('hour', event_time), event_id FROM archived_batch")
+                self._run(
+                    "INSERT INTO archived_ids SELECT date_trunc('hour', event_time), event_id FROM archived_batch"
+                )
         self._knows_archived = True
 
     def forget_archived(self) -> None:
@@ -150,6 +156,33 @@ class Loads(Session):
             deleted += int(count)
             if count < batch_rows:
                 return deleted
+
+    def restore_load(
+        self, facts: LoadFacts, batches: Iterable[pl.DataFrame], digest_of: Callable[[pl.DataFrame], Digest]
+    ) -> None:
+        """Put a load's events back, all of them and its ledger row in one transaction; what was left of it goes first.
+
+        Raises RestoreError, with nothing changed, when the events aren't those that the load brought.
+        """
+        load, digest = facts.load, Digest()
+        window = Window.of_hour(load.hour)
+        with self._transaction():
+            self._run(
+                "DELETE FROM pathstats.traffic_events WHERE event_time >= ? AND event_time < ? AND load_id = ?",
+                (window.start, window.end, load.load_id),
+            )
+            for events in batches:
+                digest += digest_of(events)
+                self._insert("traffic_events", events.with_columns(load_id=pl.lit(load.load_id)))
+            if (digest.rows, digest.hex) != (facts.rows, facts.digest):
+                raise RestoreError(
+                    f"{load}: the archive gives {digest.rows} events with digest {digest.hex}, but the load brought "
+                    f"{facts.rows} with {facts.digest}; it was left as it was"
+                )
+            self._run(
+                "UPDATE pathstats.loads SET deleted_rows = 0 WHERE hour = ? AND load_id = ? AND NOT rejected_load",
+                (load.hour, load.load_id),
+            )
 
     def rejected_lines(self, window: Window) -> int:
         """Lines of the loads of a window that went to `rejected_events`."""
