@@ -45,7 +45,7 @@ class Loads(Session):
             f"SELECT {_FACTS} FROM pathstats.loads WHERE hour = ? AND load_id = ? AND rejected_load = ?",
             (load.hour, load.load_id, rejected),
         ).fetchone()
-        return row and _load_facts(row)
+        return _load_facts(row) if row else None
 
     def remember_archived(self, events: Iterable[pl.DataFrame]) -> None:
         """Tell `append_load` of events (`event_time`, `event_id`) that were deleted here, until `forget_archived`.
@@ -99,7 +99,7 @@ class Loads(Session):
         return facts
 
     def append_rejected(self, load: Load, rows: pl.DataFrame, now: dt.datetime) -> LoadFacts:
-        """Append a load of rejected lines (source, line_number, raw, reason): all of it, or nothing; as `append_load`."""
+        """Append a load of rejected lines (source, line_number, raw, reason): all of it, or nothing, and once."""
         if known := self._known(load, rejected=True):
             return known
         facts = LoadFacts(load, 0, 0, len(rows), Digest().hex)

@@ -207,7 +207,7 @@ def test_a_restore_that_died_is_finished_by_the_next(tmp_path: pathlib.Path) -> 
                     raise KilledError
                 put_back(*arguments)
 
-            here.warehouse.restore_load = die  # type: ignore[method-assign]
+            here.warehouse.restore_load = die  # type: ignore[method-assign, assignment]
             with contextlib.suppress(KilledError):
                 _restore(here)
             here.assert_invariants()
