@@ -161,7 +161,11 @@ def check_manifest(root, name, named):
         facts = facts_of(root / key, day)
     except Wrong as error:
         raise Wrong("{}: {}".format(key, error)) from None
-    wrong = ["{} is {}, not {}".format(fact, facts[fact], manifest.get(fact)) for fact in facts if facts[fact] != manifest.get(fact)]
+    wrong = [
+        "{} is {}, not {}".format(fact, facts[fact], manifest.get(fact))
+        for fact in facts
+        if facts[fact] != manifest.get(fact)
+    ]
     if wrong:
         raise Wrong("{}: {}".format(key, "; ".join(wrong)))
     return "{}: {rows} events, {bytes} bytes, sha256 {sha256}: ok".format(key, **facts)

@@ -175,14 +175,18 @@ class _Day:
     def _drift(self, memory: Memory, manifests: Mapping[int, Manifest]) -> Iterator[Finding]:
         known = {*manifests, *(self._number(key) for key in self.manifest_keys)}
         for number in sorted(self._committed() - known):
-            yield Finding(Kind.DRIFT, f"{self._name(number)}: the warehouse says that it is committed, S3 has no manifest")
+            yield Finding(
+                Kind.DRIFT, f"{self._name(number)}: the warehouse says that it is committed, S3 has no manifest"
+            )
         for number, manifest in sorted(manifests.items()):
             row = memory.archives.get((self.day, number))
             if row is None:
                 text = "is not in pathstats.archives; materialise archive_metadata"
                 yield Finding(Kind.DRIFT, f"{self._name(number)}: {text}")
             elif different := _differences(row, manifest):
-                yield Finding(Kind.DRIFT, f"{self._name(number)}: pathstats.archives has another {', '.join(different)}")
+                yield Finding(
+                    Kind.DRIFT, f"{self._name(number)}: pathstats.archives has another {', '.join(different)}"
+                )
             if (self.day, number) not in memory.states:
                 text = "is not in pathstats.archive_steps; materialise events_archive"
                 yield Finding(Kind.DRIFT, f"{self._name(number)}: {text}")

@@ -128,5 +128,7 @@ def test_drift_is_told_and_mended_from_the_manifests(here: World) -> None:
 
     assert before.equals(here.warehouse.archives())
     assert kinds(here) == [Kind.OK, Kind.OK]
-    here.warehouse._run("INSERT INTO pathstats.archives SELECT * REPLACE (3 AS generation) FROM pathstats.archives LIMIT 1")
+    here.warehouse._run(
+        "INSERT INTO pathstats.archives SELECT * REPLACE (3 AS generation) FROM pathstats.archives LIMIT 1"
+    )
     assert kinds(here) == [Kind.OK, Kind.OK, Kind.DRIFT]
