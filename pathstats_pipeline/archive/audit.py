@@ -11,7 +11,6 @@ import os.path
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-
 from pathstats_pipeline.archive import keys
 from pathstats_pipeline.archive.day import verify_generation
 from pathstats_pipeline.archive.lifecycle import UNFINISHED, State
@@ -93,7 +92,9 @@ def _by_day(objects: Objects, folder: Any, days: Sequence[dt.date]) -> dict[dt.d
     """The keys below the folders of these days; one listing, whether there is one day or 4,000."""
     folders = {folder(day): day for day in days}
     found: dict[dt.date, list[str]] = {}
-    for key in objects.list(os.path.commonprefix([folder(days[0]), folder(days[-1])])):
+    # Characters, not components: dt=2026-11-0 is a prefix as good as any.
+    prefix = os.path.commonprefix([folder(days[0]), folder(days[-1])])  # noqa: RUF071
+    for key in objects.list(prefix):
         if day := folders.get(f"{key.rpartition('/')[0]}/"):
             found.setdefault(day, []).append(key)
     return found

@@ -102,9 +102,7 @@ class Status:
     now: dt.datetime
 
     def problems(self) -> list[str]:
-        """Where the numbers don't add up; empty when received = stored + duplicates + rejected, and stored = live +
-        archived and deleted, hold for every day.
-        """
+        """Where the numbers don't add up; nothing where stored = live + deleted, and so on, for every day."""
         found = [problem for day in self.days for problem in day.problems()]
         if (rejected := sum(day.rejected for day in self.days)) != self.rejected_rows:
             found.append(f"the ledger has {rejected} lines rejected, but rejected_events has {self.rejected_rows}")

@@ -11,7 +11,6 @@ from pathstats_pipeline.events.load import Load, LoadFacts
 from pathstats_pipeline.events.window import Window
 from pathstats_pipeline.storage.session import Session
 
-
 _FACTS: Final = "hour, load_id, rows, duplicates, rejected, digest, first_event_time, last_event_time, deleted_rows"
 
 

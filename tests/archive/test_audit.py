@@ -66,7 +66,7 @@ def test_each_damage_is_found_and_the_rest_is_looked_at(here: World) -> None:
     first, second = record(here)
 
     def after(change: dict[str, bytes | None]) -> list[str]:
-        objects.stored = {key: body for key, body in {**whole, **change}.items() if body is not None}  # type: ignore[assignment]
+        objects.stored = {key: body for key, body in {**whole, **change}.items() if body is not None}
         return [str(finding) for finding in found(here)]
 
     flipped = bytearray(whole[first.key])

@@ -10,7 +10,7 @@ from pathstats_pipeline.archive.keys import manifest_key
 from pathstats_pipeline.events.load import Load
 from pathstats_pipeline.events.schema import EVENT_NAMES
 from pathstats_pipeline.events.window import Window
-from pathstats_pipeline.intake.loading import LoadedHours, load_hours
+from pathstats_pipeline.intake.loading import LoadedHours
 from pathstats_pipeline.storage.objects import ObjectsError
 
 from .fake_objects import FakeObjects, Faults

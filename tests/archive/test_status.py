@@ -22,7 +22,7 @@ def state(here: World, now: dt.datetime = NOW) -> str:
 
 
 def test_a_day_goes_through_its_states(tmp_path: pathlib.Path) -> None:
-    """M28: from open to cleaned, with a run that died, a clean-up that died, and late loads; the numbers always add up."""
+    """M28: from open to cleaned, with a run that died, a clean-up that died, and late loads; all adds up, always."""
     objects = FakeObjects()
     seen = []
     with world(tmp_path, objects) as here:
@@ -63,7 +63,7 @@ def test_a_day_goes_through_its_states(tmp_path: pathlib.Path) -> None:
 
 
 def test_everything_received_is_accounted_for(tmp_path: pathlib.Path) -> None:
-    """M28: received = stored + duplicates + rejected, stored = live + deleted; who tampers with a table is found out."""
+    """M28: received = stored + duplicates + rejected, stored = live + deleted; a table that was changed is found out."""
     with world(tmp_path, FakeObjects()) as here:
         here.bring(0, "a", 20)
         load = Load(hour_of(0), "b")
@@ -79,8 +79,16 @@ def test_everything_received_is_accounted_for(tmp_path: pathlib.Path) -> None:
         assert (day.waiting, day.generations, day.hold, day.counted) == (23, 0, "an audit", None)
         assert status.problems() == []
         assert status.totals() == {
-            **{"received": 32, "stored": 23, "duplicates": 5, "rejected": 4, "live": 23, "deleted": 0},
-            **{"archived": 0, "waiting": 23, "oldest_unarchived_day": DAY, "holds": [DAY]},
+            "received": 32,
+            "stored": 23,
+            "duplicates": 5,
+            "rejected": 4,
+            "live": 23,
+            "deleted": 0,
+            "archived": 0,
+            "waiting": 23,
+            "oldest_unarchived_day": DAY,
+            "holds": [DAY],
         }
         here.warehouse._run("DELETE FROM pathstats.rejected_events WHERE line_number = 1")
         here.warehouse._run("DELETE FROM pathstats.traffic_events WHERE load_id = 'b'")
