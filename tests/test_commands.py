@@ -200,7 +200,13 @@ def test_the_commands_of_the_archive_agree_on_a_days_way(shell: Shell, tmp_path:
     assert "deleted 40 event(s)" in shell.ok("cleanup", "2025-11-20")
 
     facts = json.loads(shell.ok("status", "--format", "json"))
-    assert (facts["received"], facts["stored"], facts["rejected"], facts["live"], facts["deleted"]) == (41, 40, 1, 0, 40)
+    assert (facts["received"], facts["stored"], facts["rejected"], facts["live"], facts["deleted"]) == (
+        41,
+        40,
+        1,
+        0,
+        40,
+    )
     assert [(day["state"], day["archived"], day["waiting"]) for day in facts["days"]] == [("cleaned", 40, 0)]
     assert "give either" in shell.refused("restore", "2025-11-20")
     assert "give either" in shell.refused("restore", "2025-11-20", "--to-warehouse", "--to", tmp_path / "back")

@@ -47,11 +47,14 @@ def late_work(
     hour that isn't over is left to fill.
     """
     facts = {day.date: day for day in days}
+    behind_by_day: dict[dt.date, set[dt.datetime]] = {}
+    for hour in hours_behind:
+        behind_by_day.setdefault(hour.date(), set()).add(hour)
     archived = {day.date for day in days if day.generations}
     of_interest = {*looked_at, *archived}
     for date in sorted(of_interest & {*facts, *unknown}):
-        landed, behind = unknown.get(date, ()), {hour for hour in hours_behind if hour.date() == date}
-        hours = {load.hour for load, _ in landed} | behind
+        landed = unknown.get(date, ())
+        hours = {load.hour for load, _ in landed} | behind_by_day.get(date, set())
         if over := sorted(hour for hour in hours if hour + HOUR <= now):
             yield from _hours(over, landed, hours_behind)
         elif not hours and (day := facts.get(date)):

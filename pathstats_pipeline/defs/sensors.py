@@ -78,11 +78,11 @@ def late_events(
             asked = [ask for ask in work if ask.window.start >= HOURLY.start.replace(tzinfo=None)]
     except (WarehouseError, ObjectsError, OSError) as error:
         return dg.SkipReason(" ".join(str(error).split()))
-    fresh = [ask for ask in asked if not _was_asked(context.instance, ask)]
+    fresh = list(itertools.islice((ask for ask in asked if not _was_asked(context.instance, ask)), RUNS_PER_TICK))
     if not fresh:
         why = f": was asked for before: {some_of([ask.reason for ask in asked])}" if asked else ""
         return dg.SensorResult(skip_reason=f"nothing new is late{why}", cursor=cursor)
-    return dg.SensorResult(run_requests=[_request(ask) for ask in fresh[:RUNS_PER_TICK]], cursor=cursor)
+    return dg.SensorResult(run_requests=[_request(ask) for ask in fresh], cursor=cursor)
 
 
 def days_to_look_at(days: Sequence[dt.date], today: dt.date, cursor: str | None) -> tuple[list[dt.date], str | None]:

@@ -63,7 +63,7 @@ def test_a_day_goes_through_its_states(tmp_path: pathlib.Path) -> None:
 
 
 def test_everything_received_is_accounted_for(tmp_path: pathlib.Path) -> None:
-    """M28: received = stored + duplicates + rejected, stored = live + deleted; a table that was changed is found out."""
+    """M28: received = stored + duplicates + rejected, stored = live + deleted; a changed table is found out."""
     with world(tmp_path, FakeObjects()) as here:
         here.bring(0, "a", 20)
         load = Load(hour_of(0), "b")
