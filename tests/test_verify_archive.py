@@ -1,7 +1,6 @@
 """The verifier for those who trust nobody: it agrees on a real archive, imports nothing, and catches each damage."""
 
 import ast
-import functools
 import gzip
 import json
 import pathlib
@@ -113,6 +112,10 @@ def _edit(root: pathlib.Path, **values: object) -> None:
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), **values}))
 
 
+def _editing(name: str, value: object) -> Callable[[pathlib.Path], None]:
+    return lambda root: _edit(root, **{name: value})
+
+
 DAMAGE: dict[str, tuple[Callable[[pathlib.Path], object], str]] = {
     "flipped bit": (_flip, "WRONG"),
     "missing object": (lambda root: _object(root).unlink(), "does not exist"),
@@ -133,7 +136,7 @@ DAMAGE: dict[str, tuple[Callable[[pathlib.Path], object], str]] = {
     ),
     "no last line end": (lambda root: _rewrite(root, lambda raw: raw[:-1]), "the last line has no end"),
     **{
-        f"edited {name}": (functools.partial(_edit, **{name: value}), "WRONG")
+        f"edited {name}": (_editing(name, value), "WRONG")
         for name, value in {
             "rows": 319,
             "bytes": 1,

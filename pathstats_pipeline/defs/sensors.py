@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from typing import Final
 
 import dagster as dg
+
+# Not public, though `get_backfills` wants them. Exit: when Dagster exports them.
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 
 from pathstats_pipeline.archive.late import Ask, Files, late_work
