@@ -20,6 +20,7 @@ from pathstats_pipeline.defs.partitions import DAILY, window_of
 from pathstats_pipeline.defs.presentation import archive_facts, columns_of, event_columns
 from pathstats_pipeline.defs.resources import ArchiveStorage, LandingZone, Rules, WarehouseResource
 from pathstats_pipeline.events.window import naive_utc
+from pathstats_pipeline.storage.duck import WarehouseError
 from pathstats_pipeline.storage.objects import ObjectsError
 from pathstats_pipeline.storage.tables import TABLES
 
@@ -120,6 +121,16 @@ def archive_metadata(
     return dg.MaterializeResult(metadata=archive_facts(manifests, objects.uri))
 
 
+def _compacted(context: dg.AssetExecutionContext, warehouse: WarehouseResource, *, deleted: bool) -> dict[str, int]:
+    """Space is given back after the deletion, which has succeeded whether or not there is room for that."""
+    try:
+        compaction = warehouse.compact(deleted=deleted)
+    except WarehouseError as error:
+        context.log.warning("the file keeps its size: %s", error)
+        return {}
+    return {"warehouse_bytes_before": compaction.before, "warehouse_bytes": compaction.after}
+
+
 @dg.asset(
     partitions_def=DAILY,
     deps=[events_archive],
@@ -139,7 +150,8 @@ def events_cleanup(
     """Archived events of a day that has left the hot window are gone from the warehouse and the landing zone.
 
     Reads the manifests, the ledger of loads and the hourly statistics, and every archived object once more, to its
-    end. Deletes exactly the events of the loads that the manifests name, in small transactions, then their files.
+    end. Deletes exactly the events of the loads that the manifests name, in small transactions, then their files, and
+    gives the space back to the disk.
 
     **Second run**: finds nothing to delete. After a crash it goes on where it was.
 
@@ -156,8 +168,10 @@ def events_cleanup(
             context.log.info("nothing deleted: %s", "; ".join(verdict.reasons))
             return
         cleaned = clean_day(store, objects, landing_zone.landing(), verdict, date, rules.cleanup_batch_rows, _now)
+    size = _compacted(context, warehouse, deleted=bool(cleaned.deleted_rows))
     yield dg.MaterializeResult(
         metadata={
+            **size,
             "deleted_rows": cleaned.deleted_rows,
             "landing_files_removed": cleaned.landing_files,
             "generations": cleaned.generations,

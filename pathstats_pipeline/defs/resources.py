@@ -21,6 +21,7 @@ from pathstats_pipeline.archive.lifecycle import Retention
 from pathstats_pipeline.archive.strategy import SizeRule
 from pathstats_pipeline.settings import Settings
 from pathstats_pipeline.stats.pairs import SketchChoice
+from pathstats_pipeline.storage.compaction import Compaction, compact
 from pathstats_pipeline.storage.connect import landing_zone, local_s3_of
 from pathstats_pipeline.storage.duck import open_connection
 from pathstats_pipeline.storage.landing import Landing
@@ -39,6 +40,11 @@ class WarehouseResource(DuckDBResource):
         """The warehouse, held alone while the context is open."""
         with open_warehouse(pathlib.Path(self.database), lock_timeout_seconds=self.lock_timeout_seconds) as warehouse:
             yield warehouse
+
+    def compact(self, *, deleted: bool) -> Compaction:
+        """Give freed space back to the disk; nobody may have the warehouse open here."""
+        timeout = self.lock_timeout_seconds
+        return compact(pathlib.Path(self.database), lock_timeout_seconds=timeout, deleted=deleted)
 
     def claimant(self, lease: dt.timedelta) -> Claimant:
         """Who claims generations: all runs of this warehouse on this host, of which one at a time holds it."""

@@ -1,7 +1,7 @@
 """The shim of the crash tests: counts the boundaries that a process passes, and kills it with SIGKILL at one of them.
 
-A boundary stands before and after each request to S3, each commit of the warehouse, each checkpoint and each deletion of
-a landing file. "After" a request is when the server has done it and nobody has heard of it yet. The product knows
+A boundary stands before and after each request to S3, each commit and checkpoint of the warehouse, and each deletion
+of a landing file. "After" a request is when the server has done it and nobody has heard of it yet. The product knows
 nothing of this file.
 """
 
@@ -63,7 +63,7 @@ class Boundaries:
             self(f"after {name}")
             return answer
 
-        Session._run = watched  # type: ignore[method-assign]
+        Session._run = watched  # type: ignore[method-assign,assignment]
 
     def watch_landing(self) -> None:
         """Stand before and after each deletion of a landing file."""
@@ -74,7 +74,7 @@ class Boundaries:
             delete(objects, key)
             self("after delete landing file")
 
-        DirectoryObjects.delete = watched  # type: ignore[method-assign]
+        DirectoryObjects.delete = watched  # type: ignore[method-assign,assignment]
 
 
 def _name(method: str, url: str) -> str:
