@@ -49,6 +49,13 @@ class Archives(Session):
             Record(number, State(state), Generation.from_json(plan) if plan else None) for number, state, plan in rows
         ]
 
+    def generation_states(self) -> dict[tuple[dt.date, int], State]:
+        """The last state of every generation of every day."""
+        rows = self._run(
+            "SELECT date, generation, arg_max(state, step) FROM pathstats.archive_steps GROUP BY ALL"
+        ).fetchall()
+        return {(date, number): State(state) for date, number, state in rows}
+
     def generation_document(self, date: dt.date, number: int, state: State) -> str:
         """What was recorded with the last step of a generation into this state."""
         [(document,)] = self._run(

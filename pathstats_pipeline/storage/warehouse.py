@@ -2,7 +2,8 @@
 
 The seam is: append a load, replace a partition, delete loads, read a window. Its parts have a file each: the file and
 its lock (duck.py), the tables (tables.py), statements and transactions (session.py), loads (loads.py), events
-(reading.py), statistics (statistics.py), and the life of archives (archives.py). Here they come together.
+(reading.py), statistics (statistics.py), the life of archives (archives.py), and how days stand
+(overview.py). Here they come together.
 """
 
 import contextlib
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 
 from pathstats_pipeline.storage.archives import Archives
 from pathstats_pipeline.storage.duck import open_connection
+from pathstats_pipeline.storage.overview import Overview
 from pathstats_pipeline.storage.reading import Reading
 from pathstats_pipeline.storage.statistics import Statistics
 from pathstats_pipeline.storage.tables import TABLES
@@ -25,7 +27,7 @@ def open_warehouse(path: pathlib.Path, *, lock_timeout_seconds: float) -> Iterat
         yield warehouse
 
 
-class Warehouse(Reading, Statistics, Archives):
+class Warehouse(Reading, Statistics, Archives, Overview):
     """An open warehouse. Obtained from `open_warehouse`; every method leaves no transaction open."""
 
     def create_missing(self) -> None:

@@ -28,6 +28,7 @@ from pathstats_pipeline.archive.verify import ObjectFacts
 from pathstats_pipeline.events.load import Load, LoadFacts
 from pathstats_pipeline.events.schema import EVENT_NAMES, EVENT_SCHEMA
 from pathstats_pipeline.events.window import Window
+from pathstats_pipeline.intake.loading import LoadedHours, load_hours
 from pathstats_pipeline.stats.hourly import EVENT_INPUT, path_statistics
 from pathstats_pipeline.storage.landing import Landing
 from pathstats_pipeline.storage.objects import ArchiveObjects, DirectoryObjects
@@ -129,6 +130,10 @@ class World:
         self.warehouse.append_load(load, [(frame, none)], lambda part: digest_of(to_lines(part)), NOW)
         self.accepted += lines_of([frame])
         return load
+
+    def load(self) -> LoadedHours:
+        """What landed is loaded, as `raw_events` does it."""
+        return load_hours(self.warehouse, self.landing, WINDOW, NOW, lambda: self.objects)
 
     def bring_again(self, known: Load, rows: int, load_id: str) -> LoadFacts:
         """The ids of a load come once more, with another payload: nothing is taken of those that are there."""
