@@ -221,7 +221,7 @@ def _events(load: Load, rows: int, seed: int) -> pl.DataFrame:
             ),
             user_agent=pl.format("Mozilla/5.0 rv:{}", pl.Series(rng.integers(60, 140, rows))),
         )
-        .cast(EVENT_SCHEMA)
+        .cast(pl.Schema(EVENT_SCHEMA))
     )
 
 
