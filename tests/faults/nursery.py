@@ -102,7 +102,7 @@ class DayOfWork(Work):
         with open_warehouse(path, lock_timeout_seconds=5) as warehouse:
             for touched in map(dt.date.fromisoformat, self.touched):
                 window = Window.of_day(touched)
-                assert not load_hours(warehouse, landing, window, now).unreadable
+                assert not load_hours(warehouse, landing, window, now, lambda: objects).unreadable
                 rows = path_statistics(tally_of(warehouse, window, EVENT_INPUT, lambda: objects))
                 warehouse.replace_hourly(window, rows, now)
             archiver = Archiver(warehouse, objects, SizeRule(), lambda: now, "month", Claimant("month"))

@@ -84,7 +84,7 @@ def test_m23_a_dry_run_changes_nothing(
     prepared: Prepared, tmp_path: pathlib.Path, strict: Strict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """M23: `cleanup --dry-run` sends GET, HEAD and LIST only, changes no byte, and tells what then happens."""
-    monkeypatch.setattr("pathstats_pipeline.cli.now", lambda: NOW)
+    monkeypatch.setattr("pathstats_pipeline.archive_commands.now", lambda: NOW)
     settings = {
         "PATHSTATS_HOME": str(tmp_path / "home"),
         "PATHSTATS_S3_ENDPOINT_URL": strict.server.endpoint_url,
