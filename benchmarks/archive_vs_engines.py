@@ -87,9 +87,8 @@ def compare(scale: Scale) -> Iterator[str]:
 
 def _ours(warehouse: Warehouse, generation: Generation, store: PartsToDirectory) -> None:
     shutil.rmtree(store.root, ignore_errors=True)
-    warehouse.limit_memory(STREAM_MEMORY_MB)
-    publish(store, generation, warehouse.stream_loads(generation.loads, BATCH_ROWS))
-    warehouse.limit_memory(None)
+    with warehouse.limited(STREAM_MEMORY_MB, threads=1):
+        publish(store, generation, warehouse.stream_loads(generation.loads, BATCH_ROWS))
 
 
 def _duckdb(connection: duckdb.DuckDBPyConnection, copy: pathlib.Path) -> None:

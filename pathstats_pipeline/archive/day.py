@@ -100,11 +100,11 @@ class Archiver:
         # Whoever began an upload to this very key before is dead, or was taken over by our claim.
         self.objects.abort_uploads(plan.key)
         try:
-            self.warehouse.limit_memory(STREAM_MEMORY_MB)
-            sent = publish(self.objects, plan, self.warehouse.stream_loads(plan.loads, BATCH_ROWS), claim.assert_held)
+            with self.warehouse.limited(STREAM_MEMORY_MB, threads=1):
+                batches = self.warehouse.stream_loads(plan.loads, BATCH_ROWS)
+                sent = publish(self.objects, plan, batches, claim.assert_held)
         except TooWideError:
             # Events of megabytes each: rare enough to pay with memory, and no reason never to archive the day.
-            self.warehouse.limit_memory(None)
             batches = self.warehouse.stream_loads(plan.loads, WIDE_BATCH_ROWS)
             sent = publish(self.objects, plan, batches, claim.assert_held)
         self._record(plan.date, plan.number, State.UPLOADED, sent.to_json())

@@ -415,3 +415,13 @@ def test_events_of_megabytes_are_archived_too(tmp_path: pathlib.Path) -> None:
         [manifest] = here.archive()
 
     assert (manifest.rows, manifest.raw_bytes > 60_000_000) == (3, True)
+
+
+def test_the_memory_that_an_archive_streams_in_is_given_back(tmp_path: pathlib.Path) -> None:
+    """What comes after it on the same warehouse, a checkpoint above all, works with what it had before."""
+    limits = "SELECT current_setting('memory_limit'), current_setting('threads')"
+    with world(tmp_path, FakeObjects()) as here:
+        ready(here)
+        before = here.warehouse._run(limits).fetchall()
+        here.archive()
+        assert here.warehouse._run(limits).fetchall() == before
