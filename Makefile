@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 # The local S3 server is on loopback; a proxy must not be asked for it.
 export NO_PROXY := 127.0.0.1,localhost
 
-.PHONY: help setup demo dev test lint format bench lock clean
+.PHONY: help setup demo dev test test-faults crash-table month lint format bench lock clean
 
 help: ## This list.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -31,6 +31,16 @@ dev: $(READY) ## Dagster's UI on http://127.0.0.1:3000, with its daemon and the 
 
 test: $(READY) ## All tests.
 	@$(BIN)/pytest -q -n 2 --dist loadfile
+
+test-faults: $(READY) ## The long tests: kills and faults by the hundred.
+	@$(BIN)/pytest -q -n 2 --dist load -m faults
+
+crash-table: $(READY) ## A day killed at every boundary of its life, and 500 pairs of them, as a table.
+	@cd tests && ../$(BIN)/python -m faults.crash_table --pairs 250
+	@cd tests && ../$(BIN)/python -m faults.crash_table --pairs 250 --multipart
+
+month: $(VENV)/.bench-ready ## A simulated month of a million events a day, with kills; plots it.
+	@cd tests && ../$(BIN)/python -m faults.month --plot ../docs/images/month.png
 
 lint: $(READY) ## Format, lint, types, import layers.
 	@$(BIN)/ruff format --check .

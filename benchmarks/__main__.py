@@ -11,7 +11,7 @@ COMPARISONS: Final = (
     "hourly_memory",
     "merge_month",
     "accuracy",
-    "archive_vs_duckdb",
+    "archive_vs_engines",
     "archive_vs_json_loop",
     "ingest_vs_duckdb_json",
     "archive_memory",

@@ -38,12 +38,12 @@ def _ours(events: pl.DataFrame) -> int:
     return sum(len(piece) for piece in gzipped.compress(_lines(events)))
 
 
-def _lines(events: pl.DataFrame) -> Iterator[bytes]:
+def _lines(events: pl.DataFrame) -> Iterator[memoryview]:
     digest = jsonl.Digest()
     for batch in events.iter_slices(BATCH_ROWS):
         lines = jsonl.to_lines(batch)
         digest += jsonl.digest_of(lines)
-        yield jsonl.to_bytes(lines)
+        yield jsonl.to_buffer(lines)
     assert digest.rows == len(events)
 
 

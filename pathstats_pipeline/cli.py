@@ -1,5 +1,7 @@
 """The command line. Each command: read the settings, call one function of a room, print facts.
 
+The archive's are in archive_commands.py, what all of them share is in terminal.py.
+
 Errors are one line on stderr and exit code 1; wrong usage is exit code 2. Nothing is reckoned here. Dagster is
 imported only by the commands that launch runs, through defs/launch.py, because its import alone takes seconds.
 """
@@ -10,80 +12,22 @@ import os
 import pathlib
 import sys
 import traceback
-from collections.abc import Iterator
-from typing import Any, Final
 
 import click
 
-from pathstats_pipeline import report
-from pathstats_pipeline.archive.cleanup import plan_cleanup
-from pathstats_pipeline.archive.day import manifests_of, verified_manifests, verify_generation
-from pathstats_pipeline.archive.restore import restore_day
+from pathstats_pipeline import archive_commands, report
 from pathstats_pipeline.events.templates import foldings, load_rules
-from pathstats_pipeline.events.window import Window, naive_utc
+from pathstats_pipeline.events.window import Window
 from pathstats_pipeline.intake.choice import FORMAT_NAMES, format_chooser
 from pathstats_pipeline.intake.ingest import Intake, first_hour, ingest_files
 from pathstats_pipeline.intake.paths import LIST, count_paths
-from pathstats_pipeline.settings import Settings, load_settings
+from pathstats_pipeline.settings import load_settings
 from pathstats_pipeline.stats.candidates import verify as verify_candidates
 from pathstats_pipeline.storage.blobs import through_blob
-from pathstats_pipeline.storage.connect import archive_objects, landing_zone, local_s3_of, s3_client
+from pathstats_pipeline.storage.connect import landing_zone, local_s3_of, s3_client
 from pathstats_pipeline.storage.duck import exclusive
-from pathstats_pipeline.storage.local_s3 import local_s3
-from pathstats_pipeline.storage.warehouse import open_warehouse
-
-_TIME_FORMS: Final = ("%Y-%m-%d", "%Y-%m-%dT%H", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S")
-
-
-class Moment(click.ParamType[dt.datetime]):
-    """A time of a command: `2026-11-22`, `2026-11-22T05` or `2026-11-22T05:00`, UTC, with or without `Z`."""
-
-    name = "T"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dt.datetime:
-        """Naive UTC, at a whole hour."""
-        if isinstance(value, dt.datetime):
-            return value
-        for form in _TIME_FORMS:
-            with contextlib.suppress(ValueError):
-                moment = dt.datetime.strptime(str(value).removesuffix("Z"), form)  # noqa: DTZ007 - times are UTC here
-                if (moment.minute, moment.second) == (0, 0):
-                    return moment
-        self.fail(f"{value!r} is no whole hour such as 2026-11-22 or 2026-11-22T05:00 (UTC)", param, ctx)
-
-
-class Day(click.ParamType[dt.date]):
-    """A day of a command: `2026-11-22`, UTC."""
-
-    name = "DATE"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dt.date:
-        """A date."""
-        try:
-            return dt.date.fromisoformat(str(value))
-        except ValueError:
-            self.fail(f"{value!r} is no date such as 2026-11-22", param, ctx)
-
-
-def now() -> dt.datetime:
-    """The wall clock, naive UTC; the only place of the command line that reads it."""
-    return naive_utc(dt.datetime.now(dt.UTC))
-
-
-@contextlib.contextmanager
-def _s3(settings: Settings) -> Iterator[None]:
-    """S3 to work with: the local server is started for the command where it doesn't run; any other is just used."""
-    needs_local = settings.uses_local_s3
-    with local_s3(settings.local_s3_directory) if needs_local else contextlib.nullcontext() as server:
-        if server:
-            server.ensure_bucket(settings.bucket)
-        yield
-
-
-@contextlib.contextmanager
-def _warehouse(settings: Settings) -> Iterator[Any]:
-    with open_warehouse(settings.warehouse_path, lock_timeout_seconds=settings.lock_timeout_seconds) as warehouse:
-        yield warehouse
+from pathstats_pipeline.storage.probe import probe as probe_store
+from pathstats_pipeline.terminal import Moment, now, s3_of, warehouse_of
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -109,7 +53,7 @@ def ingest(files: tuple[pathlib.Path, ...], format_name: str, map_file: pathlib.
     settings = load_settings()
     chooser = format_chooser(format_name, map_file)
     uses_s3 = settings.landing_uri.startswith("s3://")
-    with _s3(settings) if uses_s3 else contextlib.nullcontext():
+    with s3_of(settings) if uses_s3 else contextlib.nullcontext():
         landing = landing_zone(settings.landing_uri, lambda: s3_client(settings))
         intake = Intake(landing, first_hour(settings), now(), chooser, finished=finished)
         # Two commands that meet the same file at once must agree on its identity.
@@ -135,76 +79,11 @@ def build(start: dt.datetime, end: dt.datetime) -> None:
     if window != asked:
         report.note(f"there are partitions from {window.start:%Y-%m-%dT%H:%M} to {window.end:%Y-%m-%dT%H:%M} of these")
     days = [day for day in launch.whole_days(window) if Window.of_day(day).end <= now()]
-    with _s3(settings):
+    with s3_of(settings):
         for span in report.progress(launch.build_hours(window), "building hours", unit="week"):
             report.note(f"built {span.start:%Y-%m-%dT%H:%M} to {span.end:%Y-%m-%dT%H:%M}")
         launch.build_days(days)
     report.note(f"built {len(list(window.hours()))} hour(s) and {len(days)} day(s)")
-
-
-@cli.command()
-@click.argument("date", type=Day())
-def archive(date: dt.date) -> None:
-    """Archive the events of DATE on S3, verify and commit them, as a Dagster run."""
-    settings = load_settings()
-    from pathstats_pipeline.defs import launch
-
-    launch.prepare_home(settings.home)
-    with _s3(settings):
-        launch.archive_day(date)
-        objects = archive_objects(settings)
-        report.archived(date, manifests_of(objects, date), objects.uri)
-
-
-@cli.command()
-@click.argument("date", type=Day())
-def verify(date: dt.date) -> None:
-    """Read the archive of DATE back from S3 and hold it against its manifests."""
-    settings = load_settings()
-    with _s3(settings):
-        objects = archive_objects(settings)
-        manifests = manifests_of(objects, date)
-        if not manifests:
-            raise click.ClickException(f"{date} is not archived at {objects.uri}")
-        for manifest in report.progress(manifests, "reading back"):
-            verify_generation(objects, manifest)
-            report.say(f"{manifest.key}: {manifest.rows} events, {manifest.size_bytes} bytes, {manifest.sha256}: ok")
-
-
-@cli.command()
-@click.argument("date", type=Day())
-@click.option("--to", "directory", type=click.Path(path_type=pathlib.Path, file_okay=False), required=True)
-def restore(date: dt.date, directory: pathlib.Path) -> None:
-    """Write the archived events of DATE to a directory, as Parquet files in the event schema."""
-    settings = load_settings()
-    with _s3(settings):
-        for manifest, path in restore_day(archive_objects(settings), date, directory):
-            report.say(f"{path}: {manifest.rows} events")
-
-
-@cli.command()
-@click.argument("date", type=Day())
-@click.option("--dry-run", is_flag=True, help="Print what would be deleted, and delete nothing.")
-def cleanup(date: dt.date, *, dry_run: bool) -> None:
-    """Delete the archived events of DATE from the warehouse and the landing zone, as a Dagster run."""
-    settings = load_settings()
-    with _s3(settings):
-        with _warehouse(settings) as warehouse:
-            verdict = plan_cleanup(warehouse, archive_objects(settings), date, now().date(), settings.hot_days)
-        if verdict.hot:
-            report.say(f"left alone: {'; '.join(verdict.reasons)}")
-            return
-        if verdict.reasons:
-            raise click.ClickException(f"nothing deleted: {'; '.join(verdict.reasons)}")
-        if dry_run:
-            verified_manifests(archive_objects(settings), date)
-        else:
-            from pathstats_pipeline.defs import launch
-
-            launch.prepare_home(settings.home)
-            launch.clean_day(date)
-    verb = "would delete" if dry_run else "deleted"
-    report.say(f"{date}: {verb} {verdict.rows} event(s) of {len(verdict.loads)} load(s), and their landing files")
 
 
 @cli.command()
@@ -216,7 +95,7 @@ def cleanup(date: dt.date, *, dry_run: bool) -> None:
 def top(start: dt.datetime | None, end: dt.datetime | None, by: str, limit: int, form: str) -> None:
     """The top paths of a range: requests, errors, percentiles of the response time, visitors."""
     settings = load_settings()
-    with _warehouse(settings) as warehouse:
+    with warehouse_of(settings) as warehouse:
         span = warehouse.statistics_span()
         if span is None:
             raise click.ClickException("there are no statistics yet: run `pathstats build --from T --to T`")
@@ -267,7 +146,7 @@ def demo(logs: tuple[pathlib.Path, ...]) -> None:
     settings = load_settings()
     from pathstats_pipeline import demo as demonstration
 
-    with _s3(settings):
+    with s3_of(settings):
         demonstration.run(settings, logs, now())
 
 
@@ -280,8 +159,19 @@ def dev(host: str, port: int) -> None:
     from pathstats_pipeline.defs import launch
 
     launch.prepare_home(settings.home)
-    with _s3(settings):
+    with s3_of(settings):
         sys.exit(launch.serve(host, port, settings.absolute_environment()))
+
+
+@cli.command()
+def probe() -> None:
+    """Ask the archive's S3 store what it honours, by a few small requests. Fails where it can't be trusted."""
+    settings = load_settings()
+    with s3_of(settings):
+        found = probe_store(s3_client(settings), settings.bucket, settings.s3_prefix)
+    report.probed(found)
+    if problem := found.problem(looks_first=settings.s3_looks_first):
+        raise click.ClickException(problem)
 
 
 @cli.command("s3")
@@ -302,6 +192,17 @@ def _window(start: dt.datetime, end: dt.datetime) -> Window:
     if end <= start:
         raise click.UsageError(f"--to {end:%Y-%m-%dT%H:%M} must lie after --from {start:%Y-%m-%dT%H:%M}")
     return Window(start, end)
+
+
+for command in (
+    archive_commands.archive,
+    archive_commands.verify,
+    archive_commands.restore,
+    archive_commands.cleanup,
+    archive_commands.hold,
+    archive_commands.status,
+):
+    cli.add_command(command)
 
 
 def main() -> None:

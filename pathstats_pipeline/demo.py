@@ -83,8 +83,8 @@ def _archive(settings: Settings, days: Sequence[dt.date], now: dt.datetime) -> N
         launch.archive_day(day)
         report.archived(day, manifests_of(objects, day), objects.uri)
         with _open(settings) as warehouse:
-            verdict = plan_cleanup(warehouse, objects, day, now.date(), settings.hot_days)
-        if verdict.hot:
+            verdict = plan_cleanup(warehouse, objects, day, now, settings.retention)
+        if verdict.waiting:
             report.say(f"{day}: stays in the warehouse, {'; '.join(verdict.reasons)}")
         else:
             launch.clean_day(day)

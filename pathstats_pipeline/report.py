@@ -31,6 +31,7 @@ from pathstats_pipeline.stats.candidates import (
 from pathstats_pipeline.stats.exactness import Exactness, of_rows, statement
 from pathstats_pipeline.stats.pairs import DamagedSketch, DamageList
 from pathstats_pipeline.stats.rollup import merge_statistics
+from pathstats_pipeline.storage.probe import Conformance, Verdict
 
 Item = TypeVar("Item")
 
@@ -55,6 +56,11 @@ _TOP_COLUMNS: Final = (
     "response_time_ms_max",
     "unique_ips",
 )
+_VERDICTS: Final = {
+    Verdict.TRUSTED: "the archive may be here; what is checked by nobody else is read back",
+    Verdict.CHECKED: "it ignores the condition on writes: with a look before each, one host may archive there",
+    Verdict.REFUSED: "the archive must not be here",
+}
 _MAX_REASONS: Final = 12
 _MAX_RUNS: Final = 5
 _MAX_DAMAGED: Final = 5
@@ -76,6 +82,11 @@ def say(text: str = "") -> None:
     _out.print(escape(text), highlight=False, soft_wrap=True)
 
 
+def show(table: rich.table.Table) -> None:
+    """A table of the answer, on stdout."""
+    _out.print(table)
+
+
 def progress(items: Iterable[Item], what: str, unit: str = "") -> Iterator[Item]:
     """The items, with a progress bar on a terminal and nothing elsewhere."""
     total = len(items) if isinstance(items, Sized) else None
@@ -95,7 +106,7 @@ def ingested(reports: Sequence[IngestReport]) -> None:
     names = ["lines", "accepted", "duplicate", "rejected", "unfinished"]
     if not any(each.unfinished for each in reports):
         names.pop()
-    table = rich.table.Table("file", "format", *map(_right, names))
+    table = rich.table.Table("file", "format", *map(right, names))
     for each in reports:
         counts = (each.lines, each.accepted, each.before, each.rejected, each.unfinished)[: len(names)]
         table.add_row(escape(str(each.path)), each.format_name, *(f"{count:,}" for count in counts))
@@ -121,6 +132,15 @@ def archived(date: dt.date, manifests: Sequence[Manifest], root: str) -> None:
             f"{date} g{manifest.generation:04d}: {manifest.rows:,} events, {manifest.size_bytes:,} bytes "
             f"({manifest.strategy.value}) at {root}/{manifest.key}"
         )
+
+
+def probed(found: Conformance) -> None:
+    """What a store honours, and the verdict."""
+    table = rich.table.Table(found.uri, "", "seen")
+    for each in found.findings:
+        table.add_row(escape(each.question), "yes" if each.honoured else "NO", escape(each.seen))
+    _out.print(table)
+    say(f"{found.verdict}: {_VERDICTS[found.verdict]}")
 
 
 def top(rows: pl.DataFrame, window: Window, rejected: int, *, by: str, limit: int, form: str) -> None:
@@ -151,7 +171,7 @@ def top(rows: pl.DataFrame, window: Window, rejected: int, *, by: str, limit: in
 
 def folded(templates: pl.DataFrame, counted: RawPaths, *, limit: int) -> None:
     """What folds to what, most frequent first, and how many paths become how many templates."""
-    table = rich.table.Table("template", _right("requests"), _right("paths"), "most frequent path")
+    table = rich.table.Table("template", right("requests"), right("paths"), "most frequent path")
     for template, requests, paths, example in templates.head(limit).iter_rows():
         table.add_row(escape(template), f"{requests:,}", f"{paths:,}", escape(example or ""))
     _out.print(table)
@@ -167,7 +187,7 @@ def folded(templates: pl.DataFrame, counted: RawPaths, *, limit: int) -> None:
 def candidates(findings: Sequence[Finding]) -> None:
     """What the library check measured, ours first; absent libraries are listed as absent."""
     names = ("100 events ms", "state KiB", "instance KiB", "error")
-    table = rich.table.Table("candidate", "sketches", "version", "BLOB", *(_right(name) for name in names), "verdict")
+    table = rich.table.Table("candidate", "sketches", "version", "BLOB", *(right(name) for name in names), "verdict")
     for each in findings:
         if each.version is None:
             table.add_row(each.name, each.role, "absent", *[""] * 6)
@@ -227,7 +247,7 @@ def _exactness_facts(exactness: Exactness) -> dict[str, Any]:
 
 def _top_table(ranked: pl.DataFrame, title: str) -> rich.table.Table:
     names = ("requests", "4xx", "5xx", "p50 ms", "p95 ms", "p99 ms", "visitors")
-    table = rich.table.Table("path", "method", *(_right(name) for name in names), title=title)
+    table = rich.table.Table("path", "method", *(right(name) for name in names), title=title)
     for row in ranked.iter_rows(named=True):
         counts = (f"{row[name]:,}" for name in ("requests", "status_4xx", "status_5xx"))
         times = (_milliseconds(row[f"response_time_ms_{name}"]) for name in ("p50", "p95", "p99"))
@@ -239,5 +259,6 @@ def _milliseconds(value: float | None) -> str:
     return "-" if value is None else f"{value:,.1f}"
 
 
-def _right(name: str) -> rich.table.Column:
+def right(name: str) -> rich.table.Column:
+    """A column of numbers."""
     return rich.table.Column(name, justify="right")

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final
 import pydantic
 import pydantic_settings
 
+from pathstats_pipeline.archive.lifecycle import Retention
 from pathstats_pipeline.events.templates import load_rules
 from pathstats_pipeline.stats.pairs import SketchChoice
 
@@ -38,6 +39,9 @@ class Settings(pydantic_settings.BaseSettings):
     s3_prefix: Annotated[str, pydantic.Field(description="key prefix of the archive, without slashes at its ends")] = (
         "archive"
     )
+    s3_looks_first: Annotated[
+        bool, pydantic.Field(description="look before each write; for a store that ignores If-None-Match")
+    ] = False
     s3_endpoint_url: Annotated[str | None, pydantic.Field(pattern=r"^https?://[^/\s]+/?$")] = None
     start_date: Annotated[
         dt.date | None,
@@ -58,6 +62,12 @@ class Settings(pydantic_settings.BaseSettings):
     archive_multipart_mb: Annotated[
         float, pydantic.Field(ge=0, description="estimated MiB from which an archive is a multipart upload")
     ] = 100.0
+    archive_lease_minutes: Annotated[
+        float, pydantic.Field(gt=0, description="how long a run elsewhere that archives a day is waited for")
+    ] = 15.0
+    cleanup_grace_hours: Annotated[
+        float, pydantic.Field(ge=0, le=87_840, description="hours that events stay after their archive was verified")
+    ] = 0.0
     cleanup_batch_rows: Annotated[int, pydantic.Field(ge=1, le=1_000_000)] = 5_000
     lock_timeout_seconds: Annotated[
         float, pydantic.Field(gt=0, description="how long a run waits for the warehouse before it gives up")
@@ -139,6 +149,11 @@ class Settings(pydantic_settings.BaseSettings):
     def local_s3_directory(self) -> pathlib.Path:
         """Where the local S3 server keeps its objects, absolute."""
         return (self.home / "s3").absolute()
+
+    @property
+    def retention(self) -> Retention:
+        """How long archived events stay in the warehouse."""
+        return Retention(self.hot_days, dt.timedelta(hours=self.cleanup_grace_hours))
 
     def absolute_environment(self) -> dict[str, str]:
         """The variables that name local paths, such that they mean the same in any working directory."""

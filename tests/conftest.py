@@ -11,6 +11,8 @@ from commands import Nursery, nursing
 # Partition sets are fixed when the code location is imported, which is before any fixture can say from when on.
 os.environ["PATHSTATS_START_DATE"] = "2012-01-01"
 
+from other_s3 import ministack
+
 from pathstats_pipeline.storage.local_s3 import REGION, LocalS3, local_s3
 from pathstats_pipeline.storage.objects import S3Objects
 
@@ -76,6 +78,30 @@ def s3_client_of(server: LocalS3):  # type: ignore[no-untyped-def]  # noqa: ANN2
         aws_access_key_id=server.credentials.access_key,
         aws_secret_access_key=server.credentials.secret_key,
     )
+
+
+@pytest.fixture(scope="session")
+def other_s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A second S3 server that shares no code with the first, one for each test process; its address."""
+    with ministack(tmp_path_factory.mktemp("other-s3")) as url:
+        yield url
+
+
+@pytest.fixture
+def other_s3_objects(other_s3_server: str) -> S3Objects:
+    """An empty bucket on the second S3 server."""
+    import boto3  # noqa: PLC0415 - tests without S3 needn't wait for it
+
+    client = boto3.client(
+        "s3",
+        endpoint_url=other_s3_server,
+        region_name=REGION,
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+    )
+    bucket = f"test-{uuid.uuid4().hex[:12]}"
+    client.create_bucket(Bucket=bucket)
+    return S3Objects(client, bucket, "archive")
 
 
 @pytest.fixture(scope="session")

@@ -33,18 +33,21 @@ def test_comparisons_with_other_engines_print_their_lines_and_agree() -> None:
     """A comparison whose sides disagree ends the run with an error. `make bench` installs the engines."""
     pytest.importorskip("chdb", reason="extra `bench` is not installed: run `make bench` once")
 
-    assert _verdicts("--only", "hourly", "--only", "merge_month") == [
+    assert _verdicts("--only", "hourly", "--only", "merge_month", "--only", "archive_vs_engines") == [
         "hourly_vs_clickhouse",
         "hourly_vs_duckdb",
         "hourly_vs_objects",
         "merge_month",
         "merge_month_to_one_row",
+        "archive_vs_duckdb",
+        "archive_vs_clickhouse",
+        "archive_size_vs_clickhouse",
     ]
 
 
 def test_every_other_comparison_prints_its_lines_and_its_sides_agree() -> None:
     """A comparison whose sides disagree ends the run with an error."""
-    names = ["accuracy", "archive_vs_duckdb", "archive_vs_json_loop", "ingest_vs_duckdb_json"]
+    names = ["accuracy", "archive_vs_json_loop", "ingest_vs_duckdb_json"]
 
     assert _verdicts(*(option for name in names for option in ("--only", name))) == [
         "accuracy_visitors",
@@ -52,7 +55,6 @@ def test_every_other_comparison_prints_its_lines_and_its_sides_agree() -> None:
         "accuracy_p95",
         "accuracy_p99",
         "accuracy_p99_9",
-        "archive_vs_duckdb",
         "archive_vs_json_loop",
         "ingest_vs_duckdb_json_canonical",
         "ingest_vs_duckdb_json_nginx",

@@ -182,3 +182,43 @@ def _tamper(server: LocalS3) -> None:
     body = bytearray(client.get_object(Bucket="pathstats", Key=key)["Body"].read())
     body[len(body) // 2] ^= 1
     client.put_object(Bucket="pathstats", Key=key, Body=bytes(body))
+
+
+def test_the_commands_of_the_archive_agree_on_a_days_way(shell: Shell, tmp_path: pathlib.Path) -> None:
+    """Status adds up; verify says drift of lost records; a day goes away, comes back, and goes away again."""
+    log = tmp_path / "access.log"
+    log.write_text(lines(40).replace("20/Nov/2026", "20/Nov/2025") + "no line\n")
+    shell.ok("ingest", log)
+    assert "there is no warehouse" in shell.refused("status")
+    shell.ok("build", "--from", "2025-11-20", "--to", "2025-11-21")
+    assert "oldest_unarchived_day" in shell.ok("status", "--format", "json")
+    shell.ok("archive", "2025-11-20")
+    [line] = shell.ok("verify", "2025-11-20").splitlines()
+    assert line.endswith(": ok")
+    assert shell.ok("verify", "2015-01-01", "--to", "2026-01-01").splitlines() == [line]
+    assert "--to 2025-11-20 must lie after" in shell.refused("verify", "2025-11-20", "--to", "2025-11-20")
+    assert "deleted 40 event(s)" in shell.ok("cleanup", "2025-11-20")
+
+    facts = json.loads(shell.ok("status", "--format", "json"))
+    assert (facts["received"], facts["stored"], facts["rejected"], facts["live"], facts["deleted"]) == (
+        41,
+        40,
+        1,
+        0,
+        40,
+    )
+    assert [(day["state"], day["archived"], day["waiting"]) for day in facts["days"]] == [("cleaned", 40, 0)]
+    assert "give either" in shell.refused("restore", "2025-11-20")
+    assert "give either" in shell.refused("restore", "2025-11-20", "--to-warehouse", "--to", tmp_path / "back")
+    assert shell.ok("restore", "2025-11-20", "--to-warehouse") == "2025-11-20 g0001: 40 of 40 events put back\n"
+    assert shell.ok("restore", "2025-11-20", "--to-warehouse") == "2025-11-20 g0001: 0 of 40 events put back\n"
+    assert "40 stored = 40 live + 0 archived and deleted" in shell.ok("status")
+    assert "deleted 40 event(s)" in shell.ok("cleanup", "2025-11-20")
+    with duckdb.connect(str(shell.warehouse)) as connection:
+        connection.execute("DELETE FROM pathstats.archives")
+    assert "is not in pathstats.archives; materialise archive_metadata: drift" in shell.refused("verify", "2025-11-20")
+    shell.ok("archive", "2025-11-20")
+    shell.ok("verify", "2025-11-20")
+    with duckdb.connect(str(shell.warehouse)) as connection:
+        connection.execute("UPDATE pathstats.loads SET deleted_rows = 39 WHERE NOT rejected_load")
+    assert "40 events stored, but 0 are in the warehouse and 39 deleted" in shell.refused("status")

@@ -184,6 +184,34 @@ def test_late_loads_become_the_next_generation_and_count_once(pipeline: Pipeline
     assert pipeline.events(DAY) == 0
 
 
+def test_events_of_a_cleaned_day_that_come_again_wait_for_s3_and_create_nothing(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """M11: with S3 down the asset fails and names the file, which stays; then its events are duplicates, but one."""
+    pipeline.hours_of(DAY)
+    pipeline.archive(DAY)
+    five = dt.datetime(2026, 3, 1, 5)
+    land(Load(five, "load-05"), EVENTS_AN_HOUR + 1)
+    folder = pathlib.Path(load_settings().landing_uri) / f"dt={DAY}" / "hour=05"
+    again = (folder / "load-05.parquet").rename(folder / "again.parquet")
+    endpoint = load_settings().s3_endpoint_url or ""
+    monkeypatch.setenv("PATHSTATS_S3_ENDPOINT_URL", "http://127.0.0.1:9")
+
+    failed = pipeline.run("hourly", ["raw_events"], key=f"{DAY}-05:00")
+    [failure] = [event for event in failed.all_events if event.is_step_failure]
+
+    assert not failed.success
+    assert "again.parquet: not loaded" in str(failure.step_failure_data.error)
+    assert again.exists()
+    assert pipeline.events(DAY) == 0
+    monkeypatch.setenv("PATHSTATS_S3_ENDPOINT_URL", endpoint)
+    pipeline.hours_of(DAY)
+    assert pipeline.events(DAY) == 1
+    assert pipeline.archive(DAY).success
+    assert [each.rows for each in pipeline.manifests(DAY)] == [24 * EVENTS_AN_HOUR, 1]
+    assert pipeline.statistics(DAY)["requests"].sum() == 24 * EVENTS_AN_HOUR + 1
+
+
 def test_with_s3_down_nothing_downstream_materialises_and_nothing_is_deleted(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -333,4 +361,4 @@ def test_the_real_client_is_used(pipeline: Pipeline, s3_server: LocalS3) -> None
     pipeline.archive(DAY)
 
     listed = s3_client_of(s3_server).list_objects_v2(Bucket=pipeline.objects.bucket)["Contents"]
-    assert {found["Key"].split("/")[1] for found in listed} == {"events", "metadata"}
+    assert {found["Key"].split("/")[1] for found in listed} == {"claims", "events", "metadata"}

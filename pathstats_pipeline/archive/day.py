@@ -1,4 +1,4 @@
-"""The archive of a day: publish a generation, read it back, commit it with its manifest, and read it again later.
+"""The archive of a day: what lifecycle.py decides, done step by step, each recorded before the next; and read again.
 
 Works on any store of objects that takes an upload in parts. The order of the steps is the safety: nothing is
 committed that was not read back, and a manifest is the last thing written. Every step can be run again: keys are
@@ -6,20 +6,19 @@ create-only, and an object that is there already is judged by its content, since
 was lost.
 """
 
+import dataclasses
 import datetime as dt
-import pathlib
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 
 import polars as pl
 
-from pathstats_pipeline.archive import gzipped, jsonl, keys, verify
-from pathstats_pipeline.archive.jsonl import Digest
-from pathstats_pipeline.archive.lifecycle import ArchiveRefusedError, Generation, next_generation
+from pathstats_pipeline.archive import claims, keys, verify
+from pathstats_pipeline.archive.lifecycle import ArchiveRefusedError, Do, Generation, State, Step, next_step
 from pathstats_pipeline.archive.manifest import Manifest, ManifestError
-from pathstats_pipeline.archive.strategy import SizeRule, Strategy
+from pathstats_pipeline.archive.publish import ArchiveError, Sent, publish
+from pathstats_pipeline.archive.strategy import SizeRule
 from pathstats_pipeline.events.window import Window
-from pathstats_pipeline.storage.objects import ArchiveObjects, Objects
+from pathstats_pipeline.storage.objects import ArchiveObjects, MissingObjectError, Objects
 from pathstats_pipeline.storage.reading import TooWideError
 from pathstats_pipeline.storage.warehouse import Warehouse
 
@@ -29,10 +28,6 @@ WIDE_BATCH_ROWS = 100
 """The same where rows are megabytes wide."""
 STREAM_MEMORY_MB = 16
 """DuckDB's buffers while it streams; the day passes through them, it isn't kept in them."""
-
-
-class ArchiveError(RuntimeError):
-    """A day could not be archived; nothing was committed. One line."""
 
 
 def manifests_of(objects: Objects, date: dt.date) -> list[Manifest]:
@@ -46,102 +41,126 @@ def manifests_of(objects: Objects, date: dt.date) -> list[Manifest]:
     return sorted(found, key=lambda manifest: manifest.generation)
 
 
-def archive_day(
-    warehouse: Warehouse,
-    objects: ArchiveObjects,
-    date: dt.date,
-    rule: SizeRule,
-    clock: Callable[[], dt.datetime],
-    software_version: str,
-) -> list[Manifest]:
-    """Archive what no generation of a day covers yet; all manifests of the day, the new one last.
+@dataclasses.dataclass
+class Archiver:
+    """Takes days through their archive; all of it can be run again, and by several at once.
 
-    A second run writes nothing. A day without events has no manifest. Raises ArchiveRefusedError for a day that must
-    not be archived, and ArchiveError, VerificationError or ObjectsError, with nothing committed, when it fails.
+    `on_step` hears of each step before it is taken.
     """
-    manifests = manifests_of(objects, date)
-    generation = next_generation(date, clock(), warehouse.loads(Window.of_day(date)), manifests, rule)
-    if generation is None:
-        return manifests
-    try:
-        warehouse.limit_memory(STREAM_MEMORY_MB)
-        publish(objects, generation, warehouse.stream_loads(generation.loads, BATCH_ROWS))
-    except TooWideError:
-        # Events of megabytes each: rare enough to pay with memory, and no reason never to archive the day.
-        warehouse.limit_memory(None)
-        publish(objects, generation, warehouse.stream_loads(generation.loads, WIDE_BATCH_ROWS))
-    return [*manifests, commit(objects, generation, clock, software_version)]
 
+    warehouse: Warehouse
+    objects: ArchiveObjects
+    rule: SizeRule
+    clock: Callable[[], dt.datetime]
+    software_version: str
+    claimant: claims.Claimant
+    on_step: Callable[[Step], None] = lambda _: None
 
-def publish(objects: ArchiveObjects, generation: Generation, batches: Iterable[pl.DataFrame]) -> bool:
-    """Stream a generation's events to its object; False when an object stands there already.
+    def archive(self, date: dt.date) -> list[Manifest]:
+        """Archive what no generation of a day covers yet; all manifests of the day, the new ones last.
 
-    `batches` are the events of the generation's loads. When they aren't what the ledger says they must be, nothing is
-    published: raises ArchiveError. A single put is spooled to a temporary file, since S3 wants its length; a
-    multipart upload goes out part by part.
-    """
-    pieces = gzipped.compress(_checked_lines(generation, batches))
-    if generation.strategy is Strategy.MULTIPART:
-        return objects.put_parts(generation.key, gzipped.in_parts(pieces, generation.part_bytes))
-    with tempfile.NamedTemporaryFile(prefix="pathstats-archive-") as spool:
-        for piece in pieces:
-            spool.write(piece)
-        spool.flush()
-        return objects.put_file(generation.key, pathlib.Path(spool.name))
+        A second run writes nothing. A day without events has no manifest. Raises ArchiveRefusedError for a day that
+        must not be archived, ClaimedError while somebody else archives it, and ArchiveError, VerificationError or
+        ObjectsError, with nothing committed, when it fails.
+        """
+        claim: claims.Claim | None = None
+        while True:
+            manifests = manifests_of(self.objects, date)
+            loads, records = self.warehouse.loads(Window.of_day(date)), self.warehouse.generation_records(date)
+            step = next_step(date, self.clock(), loads, manifests, records, self.rule)
+            if step.do is Do.NOTHING:
+                return manifests
+            self.on_step(step)
+            if step.do in (Do.UPLOAD, Do.VERIFY, Do.COMMIT) and (claim is None or claim.generation != step.number):
+                claim = claims.take(self.objects, date, step.number, self.claimant, self.clock)
+            self._take(step, date, claim)
 
+    def _take(self, step: Step, date: dt.date, claim: claims.Claim | None) -> None:
+        if step.do is Do.CONFIRM:
+            self._record(date, step.number, State.MANIFESTED)
+        elif step.generation is None:
+            raise AssertionError(f"no generation to {step.do}")
+        elif step.do is Do.PLAN:
+            self._record(date, step.number, State.PLANNED, step.generation.to_json())
+        elif step.do is Do.ABANDON:
+            self._record(date, step.number, State.ABANDONED)
+        elif claim is None:
+            raise AssertionError(f"no claim to {step.do}")
+        elif step.do is Do.UPLOAD:
+            self._upload(step.generation, claim)
+        elif step.do is Do.VERIFY:
+            self._verify(step.generation)
+        else:
+            self._commit(step.generation, claim)
 
-def _checked_lines(generation: Generation, batches: Iterable[pl.DataFrame]) -> Iterator[bytes]:
-    """The JSON lines of the events; ends with an error, before anything is published, when they aren't the ledger's."""
-    digest = Digest()
-    for batch in batches:
-        lines = jsonl.to_lines(batch)
-        digest += jsonl.digest_of(lines)
-        yield jsonl.to_bytes(lines)
-    if digest != generation.digest:
-        raise ArchiveError(
-            f"{generation.date}: the warehouse holds {digest.rows} events with digest {digest.hex} of its loads, "
-            f"but they brought {generation.digest.rows} with {generation.digest.hex}; nothing was archived"
+    def _record(self, date: dt.date, number: int, state: State, document: str | None = None) -> None:
+        self.warehouse.record_generation(date, number, state, document, self.clock())
+
+    def _upload(self, plan: Generation, claim: claims.Claim) -> None:
+        # Whoever began an upload to this very key before is dead, or was taken over by our claim.
+        self.objects.abort_uploads(plan.key)
+        try:
+            with self.warehouse.limited(STREAM_MEMORY_MB, threads=1):
+                batches = self.warehouse.stream_loads(plan.loads, BATCH_ROWS)
+                sent = publish(self.objects, plan, batches, claim.assert_held)
+        except TooWideError:
+            # Events of megabytes each: rare enough to pay with memory, and no reason never to archive the day.
+            batches = self.warehouse.stream_loads(plan.loads, WIDE_BATCH_ROWS)
+            sent = publish(self.objects, plan, batches, claim.assert_held)
+        self._record(plan.date, plan.number, State.UPLOADED, sent.to_json())
+
+    def _verify(self, plan: Generation) -> None:
+        archived_at = self.clock()
+        try:
+            facts = self._read_back(plan)
+        except (verify.VerificationError, MissingObjectError) as error:
+            # The next run uploads again; where the wrong bytes still stand, it says so again.
+            self._record(plan.date, plan.number, State.PLANNED, plan.to_json())
+            raise verify.VerificationError(f"{error}; if it is none of ours, remove it, and run again") from error
+        sent = Sent.from_json(self.warehouse.generation_document(plan.date, plan.number, State.UPLOADED))
+        manifest = Manifest(
+            date=plan.date,
+            generation=plan.number,
+            key=plan.key,
+            strategy=plan.strategy,
+            size_bytes=facts.size_bytes,
+            raw_bytes=facts.raw_bytes,
+            sha256=facts.sha256,
+            digest=facts.digest,
+            first_event_time=plan.first_event_time,
+            last_event_time=plan.last_event_time,
+            loads=plan.loads,
+            archived_at=archived_at,
+            verified_at=self.clock(),
+            software_version=self.software_version,
+            # Another archive's object with the same rows may stand there, compressed by another release.
+            hours=sent.hours if sent.sha256 == facts.sha256 else (),
         )
+        text = manifest.to_json(self.objects.prefix).decode()
+        self._record(plan.date, plan.number, State.VERIFIED, text)
 
+    def _read_back(self, plan: Generation) -> verify.ObjectFacts:
+        with self.objects.open(plan.key) as stream:
+            facts = verify.inspect(stream, plan.key)
+        if facts.digest != plan.digest:
+            raise verify.VerificationError(
+                f"{plan.key}: holds {facts.digest.rows} rows with digest {facts.digest.hex}, "
+                f"not {plan.digest.rows} with {plan.digest.hex}"
+            )
+        return facts
 
-def commit(
-    objects: ArchiveObjects, generation: Generation, clock: Callable[[], dt.datetime], software_version: str
-) -> Manifest:
-    """Read the published object back and, when it holds exactly the generation's events, write its manifest.
-
-    Raises VerificationError, and writes nothing, when it doesn't. Running it again gives the manifest that is there.
-    """
-    archived_at = clock()
-    with objects.open(generation.key) as stream:
-        facts = verify.inspect(stream, generation.key)
-    if facts.digest != generation.digest:
-        raise verify.VerificationError(
-            f"{generation.key}: holds {facts.digest.rows} rows with digest {facts.digest.hex}, "
-            f"not {generation.digest.rows} with {generation.digest.hex}"
-        )
-    manifest = Manifest(
-        date=generation.date,
-        generation=generation.number,
-        key=generation.key,
-        strategy=generation.strategy,
-        size_bytes=facts.size_bytes,
-        raw_bytes=facts.raw_bytes,
-        sha256=facts.sha256,
-        digest=facts.digest,
-        first_event_time=generation.first_event_time,
-        last_event_time=generation.last_event_time,
-        loads=generation.loads,
-        archived_at=archived_at,
-        verified_at=clock(),
-        software_version=software_version,
-    )
-    key = keys.manifest_key(generation.date, generation.number)
-    if objects.put(key, manifest.to_json(objects.prefix)):
-        return manifest
-    standing = Manifest.from_json(objects.get(key) or b"")
-    if (standing.key, standing.digest, standing.loads) != (manifest.key, manifest.digest, manifest.loads):
-        raise ArchiveError(f"{key}: another archive of the same generation was committed meanwhile; run again")
-    return standing
+    def _commit(self, plan: Generation, claim: claims.Claim) -> None:
+        claim.assert_held()
+        text = self.warehouse.generation_document(plan.date, plan.number, State.VERIFIED)
+        key = keys.manifest_key(plan.date, plan.number)
+        if self.objects.put(key, text.encode()):
+            self._record(plan.date, plan.number, State.MANIFESTED)
+            return
+        standing = Manifest.from_json(self.objects.get(key) or b"")
+        if (standing.key, standing.digest, standing.loads) != (plan.key, plan.digest, plan.loads):
+            self._record(plan.date, plan.number, State.ABANDONED)
+            raise ArchiveError(f"{key}: another archive of the same generation was committed meanwhile; run again")
+        self._record(plan.date, plan.number, State.MANIFESTED)
 
 
 def verify_generation(objects: Objects, manifest: Manifest) -> verify.ObjectFacts:

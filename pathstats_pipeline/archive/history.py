@@ -10,6 +10,7 @@ from typing import Final
 
 import polars as pl
 
+from pathstats_pipeline.archive import verify
 from pathstats_pipeline.archive.day import archived_events, manifests_of
 from pathstats_pipeline.archive.lifecycle import ArchiveRefusedError
 from pathstats_pipeline.archive.manifest import Manifest
@@ -45,9 +46,10 @@ def events_of(
 ) -> pl.DataFrame:
     """The events of a window of whole hours: these columns, in no particular order, all of them at once.
 
-    `archive` is only asked for when events of the window were deleted. A generation of which anything was deleted is
-    read from the archive as a whole, and left out of what the warehouse gives. Raises ArchiveRefusedError when events
-    were deleted that no manifest covers, and VerificationError or ObjectsError for an object that isn't what it was.
+    `archive` is only asked for when events of the window were deleted. Of a generation of which anything was deleted,
+    everything in the window is read from the archive, and left out of what the warehouse gives. Raises
+    ArchiveRefusedError when events were deleted that no manifest covers, and VerificationError or ObjectsError for an
+    object that isn't what it was.
     """
     away = _away(warehouse, window, archive)
     return pl.concat([warehouse.read_events(window, columns, without=away.loads), *away.events(columns)])
@@ -68,7 +70,7 @@ def tally_of(
 
 @dataclasses.dataclass(frozen=True)
 class _Away:
-    """What of a window must be read from the archive: whole generations, and their loads in the window."""
+    """What of a window must be read from the archive: its part of these generations, and their loads in it."""
 
     window: Window
     objects: Objects | None
@@ -79,8 +81,9 @@ class _Away:
         """The archived events of the window."""
         within = pl.col("event_time").is_between(self.window.start, self.window.end, closed="left")
         if self.objects is not None:
-            for batch in archived_events(self.objects, self.manifests):
-                yield batch.filter(within).select(columns)
+            for manifest in self.manifests:
+                for batch in _events_within(self.objects, manifest, self.window):
+                    yield batch.filter(within).select(columns)
 
 
 def _away(warehouse: Warehouse, window: Window, archive: Callable[[], Objects]) -> _Away:
@@ -100,6 +103,22 @@ def _away(warehouse: Warehouse, window: Window, archive: Callable[[], Objects]) 
             "are the manifests still there?"
         )
     return _Away(window, objects, manifests, _loads_in(manifests, window))
+
+
+def _events_within(objects: Objects, manifest: Manifest, window: Window) -> Iterator[pl.DataFrame]:
+    """At least those events of a generation that are in the window, and of the others no more than must be read.
+
+    Of an object whose hours are known, the ranges of the hours are fetched, each checked for itself: 24 hours, built
+    one by one, read the object once. Where all of them are needed, it is read in one go.
+    """
+    midnight = Window.of_day(manifest.date).start
+    wanted = [span for span in manifest.hours if window.start <= midnight + span.hour * HOUR < window.end]
+    if len(wanted) == len(manifest.hours):
+        yield from archived_events(objects, [manifest])
+        return
+    for span in wanted:
+        with objects.open_range(manifest.key, span.offset, span.size_bytes) as stream:
+            yield from verify.read_hour(stream, manifest, span)
 
 
 def _loads_in(manifests: Sequence[Manifest], window: Window) -> list[Load]:

@@ -14,7 +14,7 @@ _MANIFEST: Final = re.compile(r"metadata/dt=(?P<date>\d{4}-\d{2}-\d{2})/g(?P<gen
 
 def object_key(date: dt.date, generation: int, digest: Digest) -> str:
     """`events/dt=…/events-…-gNNNN-<digest8>.jsonl.gz`, below the archive's prefix."""
-    return f"events/dt={date}/events-{date}-g{generation:04d}-{digest.hex[:8]}.jsonl.gz"
+    return f"{object_folder(date)}events-{date}-g{generation:04d}-{digest.hex[:8]}.jsonl.gz"
 
 
 def manifest_key(date: dt.date, generation: int) -> str:
@@ -30,3 +30,23 @@ def manifest_folder(date: dt.date) -> str:
 def is_manifest_key(key: str) -> bool:
     """Whether a key below the archive's prefix names a manifest."""
     return _MANIFEST.fullmatch(key) is not None
+
+
+def claim_folder(date: dt.date, generation: int) -> str:
+    """The folder that holds the claims on a generation of a day."""
+    return f"claims/dt={date}/g{generation:04d}-e"
+
+
+def claim_key(date: dt.date, generation: int, epoch: int) -> str:
+    """`claims/dt=…/gNNNN-eNNNN.json`; the highest epoch holds."""
+    return f"{claim_folder(date, generation)}{epoch:04d}.json"
+
+
+def claim_epoch(key: str) -> int:
+    """The epoch of a claim, from its key."""
+    return int(key.rpartition("-e")[2].removesuffix(".json"))
+
+
+def object_folder(date: dt.date) -> str:
+    """The folder that holds a day's objects."""
+    return f"events/dt={date}/"

@@ -9,6 +9,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final, Self
 
+from pathstats_pipeline.archive import hours as hour_spans
+from pathstats_pipeline.archive.hours import HourSpan
 from pathstats_pipeline.archive.jsonl import Digest
 from pathstats_pipeline.archive.strategy import Strategy
 from pathstats_pipeline.events.load import Load
@@ -49,6 +51,8 @@ class Manifest:
     verified_at: dt.datetime
     software_version: str
     schema_version: int = SCHEMA_VERSION
+    hours: tuple[HourSpan, ...] = ()
+    """Where each hour with events stands in the object; empty where that isn't known."""
 
     @property
     def rows(self) -> int:
@@ -60,7 +64,7 @@ class Manifest:
         by_hour: dict[str, list[str]] = {}
         for load in sorted(self.loads):
             by_hour.setdefault(f"{load.hour:%H}", []).append(load.load_id)
-        document = {
+        document: dict[str, Any] = {
             "date": self.date.isoformat(),
             "generation": self.generation,
             "key": f"{prefix}/{self.key}".lstrip("/"),
@@ -80,6 +84,8 @@ class Manifest:
             "verified_at": rfc3339(self.verified_at),
             "software_version": self.software_version,
         }
+        if self.hours:
+            document["hours"] = hour_spans.to_document(self.hours)
         return (json.dumps(document, indent=2) + "\n").encode()
 
     @classmethod
@@ -90,7 +96,7 @@ class Manifest:
             if document["schema_version"] != SCHEMA_VERSION:
                 raise ManifestError(f"manifest has schema_version {document['schema_version']}, not {SCHEMA_VERSION}")
             date = dt.date.fromisoformat(document["date"])
-            return cls(
+            manifest = cls(
                 date=date,
                 generation=_integer(document, "generation"),
                 key=_below_prefix(_text(document, "key")),
@@ -105,11 +111,15 @@ class Manifest:
                 archived_at=from_rfc3339(document["archived_at"]),
                 verified_at=from_rfc3339(document["verified_at"]),
                 software_version=_text(document, "software_version"),
+                hours=hour_spans.from_document(document.get("hours", {})),
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             if isinstance(error, ManifestError):
                 raise
             raise ManifestError(f"not a manifest: {type(error).__name__} at {error}") from None
+        if manifest.hours and not hour_spans.covers(manifest.hours, manifest.digest, manifest.size_bytes):
+            raise ManifestError("not a manifest: its hours are not the rows of its object")
+        return manifest
 
 
 def _integer(document: Mapping[str, Any], name: str) -> int:

@@ -6,19 +6,21 @@ data, in archive/: every asset here reads manifests and objects on S3 for itself
 
 import datetime as dt
 import importlib.metadata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import dagster as dg
 
 from pathstats_pipeline.archive.cleanup import clean_day, plan_cleanup
-from pathstats_pipeline.archive.day import archive_day, verified_manifests
+from pathstats_pipeline.archive.day import Archiver, verified_manifests
+from pathstats_pipeline.archive.lifecycle import Step
 from pathstats_pipeline.archive.manifest import ManifestError
 from pathstats_pipeline.archive.verify import VerificationError
 from pathstats_pipeline.defs.partitions import DAILY, window_of
 from pathstats_pipeline.defs.presentation import archive_facts, columns_of, event_columns
 from pathstats_pipeline.defs.resources import ArchiveStorage, LandingZone, Rules, WarehouseResource
 from pathstats_pipeline.events.window import naive_utc
+from pathstats_pipeline.storage.duck import WarehouseError
 from pathstats_pipeline.storage.objects import ObjectsError
 from pathstats_pipeline.storage.tables import TABLES
 
@@ -35,6 +37,10 @@ def _only_day(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext)
     if others:
         raise dg.Failure("the archive works one day a run: launch one run for each day", allow_retries=False)
     return first
+
+
+def _logging(context: dg.AssetExecutionContext) -> Callable[[Step], None]:
+    return lambda step: context.log.info("%s: %s", step.do, step.reason)
 
 
 @dg.asset(
@@ -57,12 +63,14 @@ def events_archive(
     **Second run**: writes nothing. Loads that came late become the next generation, with an object of their own. A
     day without events makes no object.
 
-    **Fails** when the day isn't over, when S3 doesn't answer, or when what S3 gives back is not what was read. Then
-    nothing is committed and nothing will be deleted: see to S3, and materialise the day again.
+    **Fails** when the day isn't over, when S3 doesn't answer, when another host archives the day, or when what S3
+    gives back is not what was read. Then nothing is committed and nothing will be deleted: see to S3, and materialise
+    the day again; it goes on where it was.
     """
-    objects = archive_storage.objects()
+    objects, claimant = archive_storage.objects(), warehouse.claimant(rules.lease)
     with warehouse.open() as store:
-        manifests = archive_day(store, objects, _only_day(context), rules.size_rule, _now, SOFTWARE_VERSION)
+        archiver = Archiver(store, objects, rules.size_rule, _now, SOFTWARE_VERSION, claimant, _logging(context))
+        manifests = archiver.archive(_only_day(context))
     return dg.MaterializeResult(metadata=archive_facts(manifests, objects.uri))
 
 
@@ -113,6 +121,16 @@ def archive_metadata(
     return dg.MaterializeResult(metadata=archive_facts(manifests, objects.uri))
 
 
+def _compacted(context: dg.AssetExecutionContext, warehouse: WarehouseResource, *, deleted: bool) -> dict[str, int]:
+    """Space is given back after the deletion, which has succeeded whether or not there is room for that."""
+    try:
+        compaction = warehouse.compact(deleted=deleted)
+    except WarehouseError as error:
+        context.log.warning("the file keeps its size: %s", error)
+        return {}
+    return {"warehouse_bytes_before": compaction.before, "warehouse_bytes": compaction.after}
+
+
 @dg.asset(
     partitions_def=DAILY,
     deps=[events_archive],
@@ -132,24 +150,28 @@ def events_cleanup(
     """Archived events of a day that has left the hot window are gone from the warehouse and the landing zone.
 
     Reads the manifests, the ledger of loads and the hourly statistics, and every archived object once more, to its
-    end. Deletes exactly the events of the loads that the manifests name, in small transactions, then their files.
+    end. Deletes exactly the events of the loads that the manifests name, in small transactions, then their files, and
+    gives the space back to the disk.
 
     **Second run**: finds nothing to delete. After a crash it goes on where it was.
 
-    **Leaves alone**, without materialising, a day within the hot window.
+    **Leaves alone**, without materialising, a day within the hot window, one on hold (`pathstats hold DATE`), and one
+    that was verified less than the grace ago.
 
     **Fails**, deleting nothing, when the day is not archived, an object is not what its manifest says, or the
     statistics don't count the archived events. Materialise those first; the message says which.
     """
     objects, date = archive_storage.objects(), _only_day(context)
     with warehouse.open() as store:
-        verdict = plan_cleanup(store, objects, date, _now().date(), rules.hot_days)
-        if verdict.hot:
+        verdict = plan_cleanup(store, objects, date, _now(), rules.retention)
+        if verdict.waiting:
             context.log.info("nothing deleted: %s", "; ".join(verdict.reasons))
             return
-        cleaned = clean_day(store, objects, landing_zone.landing(), verdict, date, rules.cleanup_batch_rows)
+        cleaned = clean_day(store, objects, landing_zone.landing(), verdict, date, rules.cleanup_batch_rows, _now)
+    size = _compacted(context, warehouse, deleted=bool(cleaned.deleted_rows))
     yield dg.MaterializeResult(
         metadata={
+            **size,
             "deleted_rows": cleaned.deleted_rows,
             "landing_files_removed": cleaned.landing_files,
             "generations": cleaned.generations,

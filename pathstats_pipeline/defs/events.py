@@ -9,7 +9,7 @@ import dagster as dg
 
 from pathstats_pipeline.defs.partitions import HOURLY, HOURS_PER_RUN, window_of
 from pathstats_pipeline.defs.presentation import event_columns, hour_key, some_of
-from pathstats_pipeline.defs.resources import LandingZone, WarehouseResource
+from pathstats_pipeline.defs.resources import ArchiveStorage, LandingZone, WarehouseResource
 from pathstats_pipeline.events.window import naive_utc
 from pathstats_pipeline.intake.loading import load_hours
 
@@ -24,21 +24,25 @@ from pathstats_pipeline.intake.loading import load_hours
     metadata={"dagster/table_name": "pathstats.traffic_events", "dagster/column_schema": event_columns()},
 )
 def raw_events(
-    context: dg.AssetExecutionContext, warehouse: WarehouseResource, landing_zone: LandingZone
+    context: dg.AssetExecutionContext,
+    warehouse: WarehouseResource,
+    landing_zone: LandingZone,
+    archive_storage: ArchiveStorage,
 ) -> dg.MaterializeResult[None]:
     """Accepted events of an hour, in `pathstats.traffic_events`; lines that are none, in `rejected_events`.
 
     Reads the hour's folder of the landing zone. Each file there is one load; it is appended whole or not at all, and
-    an event whose id the hour holds already is counted as a duplicate.
+    an event whose id the hour holds already is counted as a duplicate. Where events of the hour were cleaned up, their
+    ids are looked up in the archive.
 
     **Second run**: appends loads that came since, and nothing else.
 
     **Fails** when a file can't be read (all others are loaded first). It stays where it is: repair or remove it, and
-    materialise the hour again.
+    materialise the hour again. A file for an hour that was cleaned up also waits there until the archive can be read.
     """
-    window = window_of(context)
+    window, now = window_of(context), naive_utc(dt.datetime.now(dt.UTC))
     with warehouse.open() as store:
-        loaded = load_hours(store, landing_zone.landing(), window, naive_utc(dt.datetime.now(dt.UTC)))
+        loaded = load_hours(store, landing_zone.landing(), window, now, archive_storage.objects)
         loads = store.loads(window)
     for hour in window.hours():
         facts = [load for load in loads if load.load.hour == hour]

@@ -5,7 +5,9 @@ error and gives up on a busy file. `ArchiveStorage` uses dagster-aws's S3 resour
 """
 
 import contextlib
+import datetime as dt
 import pathlib
+import socket
 from collections.abc import Iterator
 from typing import Any, Self
 
@@ -14,9 +16,12 @@ from dagster_aws.s3 import S3Resource
 from dagster_duckdb import DuckDBResource
 from pydantic import Field
 
+from pathstats_pipeline.archive.claims import Claimant
+from pathstats_pipeline.archive.lifecycle import Retention
 from pathstats_pipeline.archive.strategy import SizeRule
 from pathstats_pipeline.settings import Settings
 from pathstats_pipeline.stats.pairs import SketchChoice
+from pathstats_pipeline.storage.compaction import Compaction, compact
 from pathstats_pipeline.storage.connect import landing_zone, local_s3_of
 from pathstats_pipeline.storage.duck import open_connection
 from pathstats_pipeline.storage.landing import Landing
@@ -35,6 +40,15 @@ class WarehouseResource(DuckDBResource):
         """The warehouse, held alone while the context is open."""
         with open_warehouse(pathlib.Path(self.database), lock_timeout_seconds=self.lock_timeout_seconds) as warehouse:
             yield warehouse
+
+    def compact(self, *, deleted: bool) -> Compaction:
+        """Give freed space back to the disk; nobody may have the warehouse open here."""
+        timeout = self.lock_timeout_seconds
+        return compact(pathlib.Path(self.database), lock_timeout_seconds=timeout, deleted=deleted)
+
+    def claimant(self, lease: dt.timedelta) -> Claimant:
+        """Who claims generations: all runs of this warehouse on this host, of which one at a time holds it."""
+        return Claimant(f"{socket.gethostname()}:{pathlib.Path(self.database).resolve()}", lease)
 
     @contextlib.contextmanager
     def get_connection(self) -> Iterator[Any]:
@@ -68,10 +82,11 @@ class ArchiveStorage(dg.ConfigurableResource[Any]):
     s3: dg.ResourceDependency[S3Resource]
     bucket: str
     prefix: str
+    looks_first: bool = False
 
     def objects(self) -> S3Objects:
         """The store of the archive's objects. A new client each call: ask once a run."""
-        return S3Objects(self.s3.get_client(), self.bucket, self.prefix)
+        return S3Objects(self.s3.get_client(), self.bucket, self.prefix, self.looks_first)
 
 
 class LandingZone(dg.ConfigurableResource[Any]):
@@ -95,6 +110,8 @@ class Rules(dg.ConfigurableResource[Any]):
     archive_row_bytes: float
     archive_gzip_ratio: float
     archive_multipart_mb: float
+    archive_lease_minutes: float
+    cleanup_grace_hours: float
     cleanup_batch_rows: int
 
     @classmethod
@@ -110,6 +127,16 @@ class Rules(dg.ConfigurableResource[Any]):
     def sketch_choice(self) -> SketchChoice:
         """The pair of sketches that hours are built with."""
         return SketchChoice(self.sketches)
+
+    @property
+    def lease(self) -> dt.timedelta:
+        """For how long a claim on a generation holds."""
+        return dt.timedelta(minutes=self.archive_lease_minutes)
+
+    @property
+    def retention(self) -> Retention:
+        """How long archived events stay in the warehouse."""
+        return Retention(self.hot_days, dt.timedelta(hours=self.cleanup_grace_hours))
 
     @property
     def size_rule(self) -> SizeRule:
@@ -129,6 +156,8 @@ def resources_of(settings: Settings) -> dict[str, Any]:
             database=str(settings.warehouse_path), lock_timeout_seconds=settings.lock_timeout_seconds
         ),
         "landing_zone": LandingZone(s3=s3, uri=settings.landing_uri),
-        "archive_storage": ArchiveStorage(s3=s3, bucket=settings.bucket, prefix=settings.s3_prefix),
+        "archive_storage": ArchiveStorage(
+            s3=s3, bucket=settings.bucket, prefix=settings.s3_prefix, looks_first=settings.s3_looks_first
+        ),
         "rules": Rules.of(settings),
     }

@@ -7,9 +7,10 @@ Reads what the intake wrote and what anybody dropped there, validates it, and ap
 import contextlib
 import dataclasses
 import datetime as dt
+import itertools
 import pathlib
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import Final, Self
 
 import polars as pl
 import polars.selectors as cs
@@ -17,6 +18,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pathstats_pipeline.archive.jsonl import digest_of, to_lines
+from pathstats_pipeline.archive.lifecycle import ArchiveRefusedError
+from pathstats_pipeline.archive.manifest import ManifestError
+from pathstats_pipeline.archive.redelivery import deleted_ids
+from pathstats_pipeline.archive.verify import VerificationError
 from pathstats_pipeline.events.formats.jsonl import CANONICAL_MAP, JsonFormat
 from pathstats_pipeline.events.formats.parsed import draft_of, judge
 from pathstats_pipeline.events.load import Load, LoadFacts
@@ -24,6 +29,7 @@ from pathstats_pipeline.events.schema import EVENT_NAMES, EVENT_SCHEMA
 from pathstats_pipeline.events.window import Window
 from pathstats_pipeline.intake.lines import SourceError, open_source, read_blocks
 from pathstats_pipeline.storage.landing import LandedFile, Landing, LandingError
+from pathstats_pipeline.storage.objects import Objects, ObjectsError
 from pathstats_pipeline.storage.warehouse import Warehouse
 
 CHUNK_ROWS: Final = 250_000
@@ -40,6 +46,9 @@ _NO_LOAD: Final[tuple[type[BaseException], ...]] = (
 )
 """How the readers say that a file is damaged or none of theirs."""
 
+_NO_ARCHIVE: Final = (ArchiveRefusedError, ManifestError, ObjectsError, VerificationError)
+"""How the archive says that it can't be read, or isn't what it was."""
+
 Chunk = tuple[pl.DataFrame, pl.DataFrame]
 """Events, and the rows or lines that could not become events (line_number, raw, reason, source)."""
 
@@ -52,27 +61,89 @@ class LoadedHours:
     unreadable: tuple[str, ...]
 
 
-def load_hours(warehouse: Warehouse, landing: Landing, window: Window, now: dt.datetime) -> LoadedHours:
+def load_hours(
+    warehouse: Warehouse,
+    landing: Landing,
+    window: Window,
+    now: dt.datetime,
+    archive: Callable[[], Objects] | None = None,
+) -> LoadedHours:
     """Append every load of a window that the warehouse doesn't know. A second run appends nothing.
 
-    A file that can't be read is left where it is and named in the result; the others are loaded.
+    `archive` is asked for when events of an hour with new loads were cleaned up: those that come again are duplicates.
+    A file that can't be read, or whose hour's archive can't, is left where it is and named in the result; the others
+    are loaded.
     """
-    known = warehouse.known_loads(window)
+    known, loads = warehouse.known_loads(window), warehouse.loads(window)
     appended, unreadable = [], []
-    for hour in window.hours():
-        try:
-            files = [file for file in landing.files(hour) if (file.load, file.rejected) not in known]
-        except LandingError as error:
-            unreadable.append(str(error))
-            continue
+    for day, hours in itertools.groupby(window.hours(), key=dt.datetime.date):
+        files, problems = _new_files(landing, hours, known)
+        unreadable += problems
         if files:
-            landing.mark_day(hour.date())
-        for file in files:
-            try:
-                appended.append(_append(warehouse, landing, file, now))
-            except UnreadableLoadError as error:
-                unreadable.append(f"{landing.objects.uri}/{file.key}: {error}")
+            landing.mark_day(day)
+        with _Redelivery(warehouse, archive, day, loads, files) as redelivery:
+            for file in files:
+                try:
+                    redelivery.assert_known(file)
+                    appended.append(_append(warehouse, landing, file, now))
+                except UnreadableLoadError as error:
+                    unreadable.append(f"{landing.objects.uri}/{file.key}: {error}")
     return LoadedHours(tuple(appended), tuple(unreadable))
+
+
+def _new_files(
+    landing: Landing, hours: Iterable[dt.datetime], known: Collection[tuple[Load, bool]]
+) -> tuple[list[LandedFile], list[str]]:
+    """Files of these hours that aren't known, and what is wrong with the other hours."""
+    files, problems = [], []
+    for hour in hours:
+        try:
+            files += [file for file in landing.files(hour) if (file.load, file.rejected) not in known]
+        except LandingError as error:
+            problems.append(str(error))
+    return files, problems
+
+
+class _Redelivery:
+    """While it is open, the warehouse knows the archived events of those hours of a day that new files belong to.
+
+    The archive is read once for all of them, and only when events of such an hour were deleted.
+    """
+
+    def __init__(
+        self,
+        warehouse: Warehouse,
+        archive: Callable[[], Objects] | None,
+        day: dt.date,
+        loads: Iterable[LoadFacts],
+        files: Iterable[LandedFile],
+    ) -> None:
+        cleaned = {facts.load.hour for facts in loads if facts.deleted_rows}
+        self._hours = cleaned & {file.load.hour for file in files if not file.rejected}
+        self._warehouse, self._archive, self._day, self._loads = warehouse, archive, day, list(loads)
+        self._problem: str | None = None
+
+    def __enter__(self) -> Self:
+        if self._hours:
+            try:
+                self._warehouse.remember_archived(deleted_ids(self._objects, self._day, self._hours, self._loads))
+            except _NO_ARCHIVE as error:
+                self._problem = f"not loaded: its hour was cleaned up, and the archive can't be read: {error}"
+        return self
+
+    def _objects(self) -> Objects:
+        if self._archive is None:
+            raise ArchiveRefusedError("there is none")
+        return self._archive()
+
+    def __exit__(self, *_: object) -> None:
+        if self._hours:
+            self._warehouse.forget_archived()
+
+    def assert_known(self, file: LandedFile) -> None:
+        """Raise UnreadableLoadError for a load of which nobody can say whether its events came before."""
+        if self._problem and file.load.hour in self._hours and not file.rejected:
+            raise UnreadableLoadError(self._problem)
 
 
 class UnreadableLoadError(ValueError):

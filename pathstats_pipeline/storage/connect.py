@@ -44,7 +44,7 @@ def s3_client(settings: Settings) -> "S3Client":
 
 def archive_objects(settings: Settings) -> S3Objects:
     """The store of the archive's objects."""
-    return S3Objects(s3_client(settings), settings.bucket, settings.s3_prefix)
+    return S3Objects(s3_client(settings), settings.bucket, settings.s3_prefix, settings.s3_looks_first)
 
 
 def landing_zone(uri: str, client: "Callable[[], S3Client]") -> Landing:

@@ -52,6 +52,11 @@ def exclusive(path: pathlib.Path, *, timeout_seconds: float, what: str) -> Itera
         os.close(descriptor)
 
 
+def lock_of(path: pathlib.Path) -> pathlib.Path:
+    """The file beside a DuckDB file whose kernel lock says who holds it."""
+    return path.with_name(path.name + ".lock")
+
+
 @contextlib.contextmanager
 def open_connection(
     path: pathlib.Path, *, lock_timeout_seconds: float, config: Mapping[str, str] | None = None
@@ -60,7 +65,7 @@ def open_connection(
 
     Waits up to `lock_timeout_seconds` for others to be done; then raises WarehouseError.
     """
-    with exclusive(path.with_name(path.name + ".lock"), timeout_seconds=lock_timeout_seconds, what=str(path)):
+    with exclusive(lock_of(path), timeout_seconds=lock_timeout_seconds, what=str(path)):
         connection = _connect(path, lock_timeout_seconds, dict(config or {}))
         try:
             # It would stand in the middle of what a command prints.

@@ -77,9 +77,22 @@ class Landing:
 
     def hours(self, day: dt.date) -> list[dt.datetime]:
         """The hours of a day that have files, in order."""
+        return sorted({load.hour for load, _ in self.loads(day)})
+
+    def days(self) -> list[dt.date]:
+        """The days that have files, in order. On S3 that is a listing of all files of events, 1,000 a request."""
+        if isinstance(self.objects, DirectoryObjects):
+            roots = (self.objects.root, self.objects.root / "_rejected")
+            names = {path.name.removeprefix("dt=") for root in roots for path in root.glob("dt=*")}
+        else:
+            names = {key[len("dt=") :].partition("/")[0] for key in self.objects.list("dt=")}
+        return sorted(filter(None, map(_date, names)))
+
+    def loads(self, day: dt.date) -> set[tuple[Load, bool]]:
+        """The loads that landed of a day, and whether each is one of rejected lines."""
         folder = f"dt={day}/"
         keys = self.objects.list(folder) + self.objects.list(f"_rejected/{folder}")
-        return sorted({file.load.hour for file in map(_parse, keys) if file})
+        return {(file.load, file.rejected) for file in map(_parse, keys) if file}
 
     def unknown_files(self, hour: dt.datetime) -> list[str]:
         """Keys in an hour's folder that are no loads, by their name."""

@@ -2,7 +2,7 @@
 
 import datetime as dt
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Final
 
 import polars as pl
 
@@ -11,9 +11,17 @@ from pathstats_pipeline.events.load import Load, LoadFacts
 from pathstats_pipeline.events.window import Window
 from pathstats_pipeline.storage.session import Session
 
+_FACTS: Final = "hour, load_id, rows, duplicates, rejected, digest, first_event_time, last_event_time, deleted_rows"
+
+
+class RestoreError(RuntimeError):
+    """Events can't be put back under their load; one line."""
+
 
 class Loads(Session):
     """Append loads, delete them, and say what is known of them."""
+
+    _knows_archived = False
 
     def loads(self, window: Window) -> list[LoadFacts]:
         """What is known of the loads of events in a window, in the order of their identity."""
@@ -26,10 +34,35 @@ class Loads(Session):
 
     def _loads(self, window: Window, *, rejected: bool) -> list[tuple[Any, ...]]:
         return self._run(
-            "SELECT hour, load_id, rows, duplicates, rejected, digest, first_event_time, last_event_time, deleted_rows "
-            "FROM pathstats.loads WHERE hour >= ? AND hour < ? AND rejected_load = ? ORDER BY hour, load_id",
+            f"SELECT {_FACTS} FROM pathstats.loads WHERE hour >= ? AND hour < ? AND rejected_load = ? "
+            "ORDER BY hour, load_id",
             (window.start, window.end, rejected),
         ).fetchall()
+
+    def _known(self, load: Load, *, rejected: bool) -> LoadFacts | None:
+        row = self._run(
+            f"SELECT {_FACTS} FROM pathstats.loads WHERE hour = ? AND load_id = ? AND rejected_load = ?",
+            (load.hour, load.load_id, rejected),
+        ).fetchone()
+        return _load_facts(row) if row else None
+
+    def remember_archived(self, events: Iterable[pl.DataFrame]) -> None:
+        """Tell `append_load` of events (`event_time`, `event_id`) that were deleted here, until `forget_archived`.
+
+        They are kept in a temporary table, which DuckDB may write to disk: a day of them need not fit into memory.
+        """
+        self._run("CREATE OR REPLACE TEMP TABLE archived_ids (hour TIMESTAMP, event_id VARCHAR)")
+        for batch in events:
+            with self._registered("archived_batch", batch.select("event_time", "event_id")):
+                self._run(
+                    "INSERT INTO archived_ids SELECT date_trunc('hour', event_time), event_id FROM archived_batch"
+                )
+        self._knows_archived = True
+
+    def forget_archived(self) -> None:
+        """Forget what `remember_archived` was told."""
+        self._knows_archived = False
+        self._run("DROP TABLE IF EXISTS temp.archived_ids")
 
     def append_load(
         self,
@@ -41,8 +74,11 @@ class Loads(Session):
         """Append a load of events: all of it and its ledger row, or nothing.
 
         `chunks` are pairs of events (event schema) and rejected rows (of `rejected_events`, without `load_id` and
-        `rejected_at`). Events whose id the hour holds already are counted as duplicates and not inserted.
+        `rejected_at`). Events whose id the hour holds already, or held according to `remember_archived`, are counted as
+        duplicates and not inserted. A load that the ledger knows is left as it is: its facts, and no chunk is read.
         """
+        if known := self._known(load, rejected=False):
+            return known
         digest, duplicates, rejected = Digest(), 0, 0
         first: dt.datetime | None = None
         last: dt.datetime | None = None
@@ -62,7 +98,9 @@ class Loads(Session):
         return facts
 
     def append_rejected(self, load: Load, rows: pl.DataFrame, now: dt.datetime) -> LoadFacts:
-        """Append a load of rejected lines (source, line_number, raw, reason): all of it, or nothing."""
+        """Append a load of rejected lines (source, line_number, raw, reason): all of it, or nothing, and once."""
+        if known := self._known(load, rejected=True):
+            return known
         facts = LoadFacts(load, 0, 0, len(rows), Digest().hex)
         with self._transaction():
             self._insert_rejected(load, rows, now)
@@ -83,16 +121,18 @@ class Loads(Session):
         )
 
     def _without_known(self, hour: dt.datetime, events: pl.DataFrame) -> pl.DataFrame:
-        """The events whose id is neither in the hour nor earlier in the frame, in their order."""
+        """The events whose id is neither in the hour, here or archived, nor earlier in the frame, in their order."""
         events = events.unique("event_id", keep="first", maintain_order=True)
         if not len(events):
             return events
         window = Window.of_hour(hour)
+        hot = "SELECT event_id FROM pathstats.traffic_events WHERE event_time >= ? AND event_time < ?"
+        away = "SELECT event_id FROM archived_ids WHERE hour = ?"
+        parameters = [window.start, window.end, *([hour] if self._knows_archived else [])]
+        held = f"{hot} UNION ALL {away}" if self._knows_archived else hot
         with self._registered("incoming", events.select("event_id")):
             known = self._frame(
-                "SELECT event_id FROM pathstats.traffic_events "
-                "WHERE event_time >= ? AND event_time < ? AND event_id IN (SELECT event_id FROM incoming)",
-                (window.start, window.end),
+                f"SELECT DISTINCT event_id FROM ({held}) WHERE event_id IN (SELECT event_id FROM incoming)", parameters
             )
         return events.join(known, on="event_id", how="anti", maintain_order="left") if len(known) else events
 
@@ -115,6 +155,33 @@ class Loads(Session):
             deleted += int(count)
             if count < batch_rows:
                 return deleted
+
+    def restore_load(
+        self, facts: LoadFacts, batches: Iterable[pl.DataFrame], digest_of: Callable[[pl.DataFrame], Digest]
+    ) -> None:
+        """Put a load's events back, all of them and its ledger row in one transaction; what was left of it goes first.
+
+        Raises RestoreError, with nothing changed, when the events aren't those that the load brought.
+        """
+        load, digest = facts.load, Digest()
+        window = Window.of_hour(load.hour)
+        with self._transaction():
+            self._run(
+                "DELETE FROM pathstats.traffic_events WHERE event_time >= ? AND event_time < ? AND load_id = ?",
+                (window.start, window.end, load.load_id),
+            )
+            for events in batches:
+                digest += digest_of(events)
+                self._insert("traffic_events", events.with_columns(load_id=pl.lit(load.load_id)))
+            if (digest.rows, digest.hex) != (facts.rows, facts.digest):
+                raise RestoreError(
+                    f"{load}: the archive gives {digest.rows} events with digest {digest.hex}, but the load brought "
+                    f"{facts.rows} with {facts.digest}; it was left as it was"
+                )
+            self._run(
+                "UPDATE pathstats.loads SET deleted_rows = 0 WHERE hour = ? AND load_id = ? AND NOT rejected_load",
+                (load.hour, load.load_id),
+            )
 
     def rejected_lines(self, window: Window) -> int:
         """Lines of the loads of a window that went to `rejected_events`."""

@@ -17,6 +17,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol, cast
 
 import botocore.exceptions
+import botocore.parsers
+
+from pathstats_pipeline.storage.section import Section
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -26,12 +29,27 @@ _MISSING: Final = frozenset({"404", "NoSuchKey", "NotFound"})
 _EXISTS: Final = frozenset({"412", "PreconditionFailed"})
 _IN_DOUBT: Final = frozenset({"409", "ConditionalRequestConflict", "NoSuchUpload"})
 """Somebody else is at the same key, or our own write was answered before; no promise that the object is there."""
+_SERVER_ERROR: Final = 500
+FAILURES: Final = (
+    botocore.exceptions.BotoCoreError,
+    botocore.exceptions.ClientError,
+    botocore.parsers.ResponseParserError,  # an answer that isn't S3's; it is no BotoCoreError
+)
+_NO_ANSWER: Final = (botocore.exceptions.HTTPClientError, botocore.parsers.ResponseParserError)
 _COPY_BYTES: Final = 1 << 20
 _TEMPORARY: Final = ".tmp-"
 
 
 class ObjectsError(RuntimeError):
     """The store can't do what was asked; one line that names the store, the verb and the key."""
+
+
+class MissingObjectError(ObjectsError):
+    """There is no object under the key."""
+
+
+class _TakenError(Exception):
+    """The key was found taken before the upload to it was completed."""
 
 
 class Objects(Protocol):
@@ -55,7 +73,10 @@ class Objects(Protocol):
         """The object's bytes; None when there is none."""
 
     def open(self, key: str) -> contextlib.AbstractContextManager[BinaryIO]:
-        """A stream of the object's bytes; raises ObjectsError when there is none."""
+        """A stream of the object's bytes; raises MissingObjectError when there is none."""
+
+    def open_range(self, key: str, first: int, size: int) -> contextlib.AbstractContextManager[BinaryIO]:
+        """A stream of `size` bytes of the object from `first` on; as `open`. Beyond its end: fewer, or ObjectsError."""
 
     def list(self, prefix: str) -> list[str]:
         """All keys that start with a prefix, sorted; unfinished objects are never seen."""
@@ -67,8 +88,11 @@ class Objects(Protocol):
 class ArchiveObjects(Objects, Protocol):
     """A store that the archive can be written to: also takes an upload in parts."""
 
-    def put_parts(self, key: str, parts: Iterable[bytes]) -> bool:
+    def put_parts(self, key: str, parts: Iterable[bytes | bytearray]) -> bool:
         """Create the object from parts as they come; as `put`. Aborts the upload when anything fails."""
+
+    def abort_uploads(self, key: str) -> int:
+        """Abort the unfinished uploads to exactly this key, whoever began them; how many there were."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,9 +149,19 @@ class DirectoryObjects:
     def open(self, key: str) -> Iterator[BinaryIO]:
         """The file, open for reading."""
         with _os_errors("read", self.root / key):
-            file = (self.root / key).open("rb")
+            try:
+                file = (self.root / key).open("rb")
+            except FileNotFoundError:
+                raise MissingObjectError(f"{self.root / key} does not exist") from None
         with file:
             yield file
+
+    @contextlib.contextmanager
+    def open_range(self, key: str, first: int, size: int) -> Iterator[BinaryIO]:
+        """The file, from a position on."""
+        with self.open(key) as file:
+            file.seek(first)
+            yield cast("BinaryIO", Section(file, 0, size))
 
     def list(self, prefix: str) -> list[str]:
         """Keys of the files whose key starts with the prefix, hidden ones left out."""
@@ -179,6 +213,8 @@ class S3Objects:
     client: "S3Client"
     bucket: str
     prefix: str = ""
+    looks_first: bool = False
+    """Look whether the key is taken before each write: for a store that ignores the condition, see probe.py."""
 
     @property
     def uri(self) -> str:
@@ -203,6 +239,8 @@ class S3Objects:
 
     def _put(self, key: str, body: BinaryIO, checksum: int) -> bool:
         with self._errors("put", key):
+            if self.looks_first and key in self.list(key):
+                return False
             try:
                 self.client.put_object(
                     Bucket=self.bucket,
@@ -211,35 +249,78 @@ class S3Objects:
                     ChecksumCRC32=_crc32_text(checksum),
                     IfNoneMatch="*",
                 )
-            except botocore.exceptions.ClientError as error:
+            except FAILURES as error:
                 if self._is_taken(key, error):
                     return False
                 raise
         return True
 
-    def _is_taken(self, key: str, error: botocore.exceptions.ClientError) -> bool:
-        """Whether an error says that the object stands there already."""
-        return _code(error) in _EXISTS or (_code(error) in _IN_DOUBT and key in self.list(key))
+    def _is_taken(self, key: str, error: BaseException) -> bool:
+        """Whether the object stands there already, by what an error says; where it is in doubt, by a look.
 
-    def put_parts(self, key: str, parts: Iterable[bytes]) -> bool:
+        The last answer may be lost like the first: what was written is judged by what stands there.
+        """
+        if isinstance(error, _TakenError):
+            return True
+        if isinstance(error, botocore.exceptions.ClientError):
+            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+            if _code(error) in _EXISTS or not (_code(error) in _IN_DOUBT or status >= _SERVER_ERROR):
+                return _code(error) in _EXISTS
+        elif not isinstance(error, _NO_ANSWER):
+            return False
+        try:
+            return key in self.list(key)
+        except ObjectsError:
+            return False  # the first error says more
+
+    def put_parts(self, key: str, parts: Iterable[bytes | bytearray]) -> bool:
         """Create the object by a multipart upload; at most one part is held in memory here."""
         with self._errors("upload", key):
             where: Any = {"Bucket": self.bucket, "Key": self._key(key)}
-            upload: Any = {
-                **where,
-                "UploadId": self.client.create_multipart_upload(**where, ChecksumAlgorithm="CRC32")["UploadId"],
-            }
+            created = self.client.create_multipart_upload(**where, ChecksumAlgorithm="CRC32")
+            upload: Any = {**where, "UploadId": created["UploadId"]}
             try:
-                done = [self._put_part(upload, number, part) for number, part in enumerate(parts, start=1)]
+                if created["ResponseMetadata"].get("RetryAttempts"):
+                    # An answer may have been lost, and with it the id of an upload that would be kept and paid for.
+                    self._abort_uploads(key, but=upload["UploadId"])
+                done: list[CompletedPartTypeDef] = []
+                for part in parts:
+                    done.append(self._put_part(upload, len(done) + 1, part))
+                    del part  # or it would be held while the next one comes
+                self._look(key)
                 self.client.complete_multipart_upload(**upload, MultipartUpload={"Parts": done}, IfNoneMatch="*")
             except BaseException as error:
                 self._abort(upload, error)
-                if isinstance(error, botocore.exceptions.ClientError) and self._is_taken(key, error):
+                if self._is_taken(key, error):
                     return False
                 raise
         return True
 
-    def _put_part(self, upload: dict[str, str], number: int, part: bytes) -> "CompletedPartTypeDef":
+    def _look(self, key: str) -> None:
+        if self.looks_first and key in self.list(key):
+            raise _TakenError
+
+    def abort_uploads(self, key: str) -> int:
+        """Abort the unfinished uploads to exactly this key."""
+        return self._abort_uploads(key)
+
+    def _abort_uploads(self, key: str, but: str | None = None) -> int:
+        with self._errors("list the uploads of", key):
+            pages = self.client.get_paginator("list_multipart_uploads").paginate(
+                Bucket=self.bucket, Prefix=self._key(key)
+            )
+            found = [
+                each["UploadId"]
+                for page in pages
+                for each in page.get("Uploads", [])
+                if each.get("Key") == self._key(key) and each.get("UploadId", but) != but
+            ]
+            for upload_id in found:
+                with contextlib.suppress(self.client.exceptions.NoSuchUpload):
+                    self.client.abort_multipart_upload(Bucket=self.bucket, Key=self._key(key), UploadId=upload_id)
+        return len(found)
+
+    def _put_part(self, upload: dict[str, str], number: int, part: bytes | bytearray) -> "CompletedPartTypeDef":
         checksum = _crc32_text(zlib.crc32(part))
         answer = self.client.upload_part(
             Bucket=upload["Bucket"],
@@ -255,7 +336,7 @@ class S3Objects:
         """Abort an upload, so that its parts aren't kept and paid for; the cause is what the caller hears of."""
         try:
             self.client.abort_multipart_upload(Bucket=upload["Bucket"], Key=upload["Key"], UploadId=upload["UploadId"])
-        except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:
+        except FAILURES as error:
             cause.add_note(f"the multipart upload {upload['UploadId']} of {upload['Key']} is left: {error}")
 
     def get(self, key: str) -> bytes | None:
@@ -272,10 +353,29 @@ class S3Objects:
     @contextlib.contextmanager
     def open(self, key: str) -> Iterator[BinaryIO]:
         """The object's body as a stream."""
+        with self._errors("get", key), contextlib.closing(self._ask(key)["Body"]) as body:
+            yield cast("BinaryIO", body)
+
+    @contextlib.contextmanager
+    def open_range(self, key: str, first: int, size: int) -> Iterator[BinaryIO]:
+        """The answer to a ranged get; of a server that knows none and sends the whole object, the part of it."""
+        asked = f"{first}-{first + size - 1}"
         with self._errors("get", key):
-            body = self.client.get_object(Bucket=self.bucket, Key=self._key(key))["Body"]
-            with contextlib.closing(body):
-                yield cast("BinaryIO", body)
+            answer = self._ask(key, Range=f"bytes={asked}")
+            with contextlib.closing(answer["Body"]) as body:
+                given = answer.get("ContentRange")
+                if given is not None and not given.startswith(f"bytes {first}-"):
+                    raise ObjectsError(f"{self.uri}/{key}: asked for bytes {asked}, got {given}")
+                yield cast("BinaryIO", Section(cast("BinaryIO", body), first if given is None else 0, size))
+
+    def _ask(self, key: str, **parameters: str) -> Any:
+        """The answer to a get; raises MissingObjectError."""
+        try:
+            return self.client.get_object(Bucket=self.bucket, Key=self._key(key), **parameters)  # type: ignore[arg-type]
+        except botocore.exceptions.ClientError as error:
+            if _code(error) in _MISSING:
+                raise MissingObjectError(f"{self.uri}/{key} does not exist") from error
+            raise
 
     def list(self, prefix: str) -> list[str]:
         """Keys below the prefix, over all pages."""
@@ -294,7 +394,7 @@ class S3Objects:
         """Turn botocore's errors into one line that says what was done to what, and where."""
         try:
             yield
-        except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:
+        except FAILURES as error:
             where = self.client.meta.endpoint_url
             text = " ".join(str(error).split())
             raise ObjectsError(f"cannot {verb} s3://{self.bucket}/{self._key(key)} at {where}: {text}") from error

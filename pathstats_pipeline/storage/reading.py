@@ -22,6 +22,8 @@ _TALLY_ROWS: Final = 200_000
 """Events of one batch of a tally: large enough for array code, small enough to stay out of the way of memory."""
 _GROUPED_BATCHES: Final = 4
 """Small loads are read, and sorted, together: a day of 2,000 loads took a third of the time of one batch a query."""
+_PASS_MEMORY_MB: Final = 600
+"""For DuckDB's blocks and hash tables while a tally is read; distinct paths beyond that go to its temporary files."""
 
 
 class TooWideError(WarehouseError):
@@ -61,7 +63,7 @@ class Reading(Loads):
         # One hour is what is built all day long, and has no need of a look at every event's time.
         hour = "date_trunc('hour', event_time)" if window.end - window.start > HOUR else "CAST(? AS TIMESTAMP)"
         given = [window.start] if hour.startswith("CAST") else []
-        with self._bounded(), self._excluding(window, without) as (where, parameters):
+        with self.limited(_PASS_MEMORY_MB), self._excluding(window, without) as (where, parameters):
             cells = self._frame(
                 f"SELECT {hour} AS hour, path, method, count(*) AS requests, "
                 "count(*) FILTER (status BETWEEN 400 AND 499) AS status_4xx "
@@ -76,7 +78,7 @@ class Reading(Loads):
         parts = "path, method" if window.end - window.start <= HOUR else "path, method, date_trunc('hour', event_time)"
         salt, keys = self._cell_keys(cells, parts.replace("event_time", "hour"))
         cell_keys = keys.to_arrow()
-        with self._bounded(), self._excluding(window, without) as (where, parameters):
+        with self.limited(_PASS_MEMORY_MB), self._excluding(window, without) as (where, parameters):
             reader = self._run(
                 f"SELECT hash({parts}, {salt}) AS key, {', '.join(columns)} "
                 f"FROM pathstats.traffic_events WHERE {where}",
@@ -102,7 +104,7 @@ class Reading(Loads):
     def stream_loads(self, loads: Iterable[Load], batch_rows: int) -> Iterator[pl.DataFrame]:
         """The events of these loads in batches, loads in the order of their identity, rows as they were inserted.
 
-        Raises TooWideError when rows are so wide that a batch of them doesn't fit `limit_memory`.
+        Raises TooWideError when rows are so wide that a batch of them doesn't fit the limit of `limited`.
         """
         try:
             yield from self._stream(loads, batch_rows)

@@ -5,14 +5,11 @@ Statements stay plain SQL without ON CONFLICT and RETURNING, for the reason that
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Any
 
 import duckdb
 import polars as pl
 import pyarrow as pa
-
-_PASS_MEMORY_MB: Final = 600
-"""For DuckDB's blocks and hash tables while a tally is read; distinct paths beyond that go to its temporary files."""
 
 
 class Session:
@@ -26,12 +23,22 @@ class Session:
         """Give the space of deleted rows back to the file."""
         self._run("CHECKPOINT")
 
-    def limit_memory(self, megabytes: int | None) -> None:
-        """Bound DuckDB's buffers from now on, for work that streams; None for DuckDB's own limit."""
-        # RESET shows the old limit again, but DuckDB 1.5.5 goes on working with the new one.
-        self._run(f"SET memory_limit = '{f'{megabytes}MB' if megabytes else self._memory_limit}'")
-        # Each thread holds decompressed blocks of its own, which the limit doesn't count.
-        self._run("SET threads = 1")
+    @contextlib.contextmanager
+    def limited(self, megabytes: int, threads: int | None = None) -> Iterator[None]:
+        """Bound DuckDB's buffers for work that passes over rows once; afterwards they are as before.
+
+        They must be: a checkpoint needs more than a stream. Each thread holds decompressed blocks of its own, which the
+        limit doesn't count.
+        """
+        [(had,)] = self._run("SELECT current_setting('threads')").fetchall()
+        try:
+            self._run(f"SET memory_limit = '{megabytes}MB'")
+            self._run(f"SET threads = {threads or had}")
+            yield
+        finally:
+            # RESET shows the old limit again, but DuckDB 1.5.5 goes on working with the new one.
+            self._run(f"SET memory_limit = '{self._memory_limit}'")
+            self._run(f"SET threads = {had}")
 
     def _run(self, sql: str, parameters: Sequence[Any] = ()) -> duckdb.DuckDBPyConnection:
         return self._connection.execute(sql, list(parameters))
@@ -62,15 +69,6 @@ class Session:
             yield
         finally:
             self._connection.unregister(name)
-
-    @contextlib.contextmanager
-    def _bounded(self) -> Iterator[None]:
-        """Bound what DuckDB keeps of the file it reads, for work that passes over it once."""
-        self._run(f"SET memory_limit = '{_PASS_MEMORY_MB}MB'")
-        try:
-            yield
-        finally:
-            self._run(f"SET memory_limit = '{self._memory_limit}'")
 
 
 def frame_of(arrow: pa.Table | pa.RecordBatch) -> pl.DataFrame:

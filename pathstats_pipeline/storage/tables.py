@@ -58,5 +58,20 @@ TABLES: Final[Mapping[str, tuple[Column, ...]]] = {
         Column("archived_at", "TIMESTAMP", pl.Datetime("us"), "UTC"),
         Column("verified_at", "TIMESTAMP", pl.Datetime("us"), "UTC"),
     ),
+    "archive_steps": (
+        Column("date", "DATE", pl.Date(), "the archived day, UTC"),
+        Column("generation", "BIGINT", pl.Int64(), "its number"),
+        Column(
+            "state", "VARCHAR", pl.String(), "planned, uploaded, verified, manifested, deleting, deleted, abandoned"
+        ),
+        Column("document", "VARCHAR", pl.String(), "the plan, what was sent, or the manifest, as JSON; NULL elsewhere"),
+        Column("recorded_at", "TIMESTAMP", pl.Datetime("us"), "UTC"),
+        Column("step", "BIGINT", pl.Int64(), "from 1 for each generation; the last one counts"),
+    ),
+    "holds": (
+        Column("date", "DATE", pl.Date(), "a day that clean-up leaves alone, UTC"),
+        Column("reason", "VARCHAR", pl.String(), "why"),
+        Column("placed_at", "TIMESTAMP", pl.Datetime("us"), "UTC"),
+    ),
 }
 """Every table of schema `pathstats`, in the order of its columns."""

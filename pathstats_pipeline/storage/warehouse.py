@@ -2,34 +2,20 @@
 
 The seam is: append a load, replace a partition, delete loads, read a window. Its parts have a file each: the file and
 its lock (duck.py), the tables (tables.py), statements and transactions (session.py), loads (loads.py), events
-(reading.py) and statistics (statistics.py). Here they come together, with the record of archives.
+(reading.py), statistics (statistics.py), the life of archives (archives.py), and how days stand
+(overview.py). Here they come together.
 """
 
 import contextlib
-import datetime as dt
 import pathlib
-from collections.abc import Iterator, Sequence
-from typing import Final
+from collections.abc import Iterator
 
-import polars as pl
-
-from pathstats_pipeline.archive.manifest import Manifest
+from pathstats_pipeline.storage.archives import Archives
 from pathstats_pipeline.storage.duck import open_connection
+from pathstats_pipeline.storage.overview import Overview
 from pathstats_pipeline.storage.reading import Reading
 from pathstats_pipeline.storage.statistics import Statistics
 from pathstats_pipeline.storage.tables import TABLES
-
-_MANIFEST_FIELDS: Final = (
-    "date",
-    "generation",
-    "rows",
-    "raw_bytes",
-    "sha256",
-    "first_event_time",
-    "last_event_time",
-    "archived_at",
-    "verified_at",
-)
 
 
 @contextlib.contextmanager
@@ -41,7 +27,7 @@ def open_warehouse(path: pathlib.Path, *, lock_timeout_seconds: float) -> Iterat
         yield warehouse
 
 
-class Warehouse(Reading, Statistics):
+class Warehouse(Reading, Statistics, Archives, Overview):
     """An open warehouse. Obtained from `open_warehouse`; every method leaves no transaction open."""
 
     def create_missing(self) -> None:
@@ -50,25 +36,3 @@ class Warehouse(Reading, Statistics):
         for table, columns in TABLES.items():
             body = ", ".join(f"{column.name} {column.sql_type}" for column in columns)
             self._run(f"CREATE TABLE IF NOT EXISTS pathstats.{table} ({body})")
-
-    def record_archives(self, date: dt.date, manifests: Sequence[Manifest], uris: Sequence[str]) -> None:
-        """Replace what the warehouse says of a day's archive by what its manifests say."""
-        rows = [
-            {
-                **{name: getattr(manifest, name) for name in _MANIFEST_FIELDS},
-                "uri": uri,
-                "bytes": manifest.size_bytes,
-                "strategy": manifest.strategy.value,
-                "digest": manifest.digest.hex,
-            }
-            for manifest, uri in zip(manifests, uris, strict=True)
-        ]
-        schema = {column.name: column.dtype for column in TABLES["archives"]}
-        with self._transaction():
-            self._run("DELETE FROM pathstats.archives WHERE date = ?", (date,))
-            if rows:
-                self._insert("archives", pl.DataFrame(rows, schema=schema))
-
-    def archives(self) -> pl.DataFrame:
-        """Every archived generation, by day."""
-        return self._frame("SELECT * FROM pathstats.archives ORDER BY date, generation")

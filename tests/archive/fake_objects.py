@@ -11,7 +11,7 @@ import pathlib
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
-from pathstats_pipeline.storage.objects import ObjectsError
+from pathstats_pipeline.storage.objects import MissingObjectError, ObjectsError
 
 
 class KilledError(BaseException):
@@ -20,16 +20,17 @@ class KilledError(BaseException):
 
 @dataclasses.dataclass
 class Faults:
-    """Counts the boundaries that are passed, and raises `error` at number `fail_at` (from 0)."""
+    """Counts the boundaries that are passed, and raises `error` at number `fail_at` (from 0), or at one of a name."""
 
     fail_at: int | None = None
+    fail_on: str | None = None
     error: BaseException = dataclasses.field(default_factory=lambda: ObjectsError("the store is gone"))
     passed: list[str] = dataclasses.field(default_factory=list)
 
     def boundary(self, name: str) -> None:
         """Pass a boundary, or fail at it."""
         self.passed.append(name)
-        if self.fail_at == len(self.passed) - 1:
+        if self.fail_at == len(self.passed) - 1 or (self.fail_on and name.startswith(self.fail_on)):
             raise self.error
 
 
@@ -41,6 +42,12 @@ class FakeObjects:
     faults: Faults = dataclasses.field(default_factory=Faults)
     writes: list[str] = dataclasses.field(default_factory=list)
     part_sizes: list[int] = dataclasses.field(default_factory=list)
+    ranges: list[tuple[str, int]] = dataclasses.field(default_factory=list)
+
+    @property
+    def published(self) -> list[str]:
+        """Keys of what was created here, claims left out, in their order."""
+        return [key for key in self.writes if not key.startswith("claims/")]
 
     @property
     def uri(self) -> str:
@@ -71,7 +78,7 @@ class FakeObjects:
         """Create the object from a file."""
         return self.put(key, path.read_bytes())
 
-    def put_parts(self, key: str, parts: Iterable[bytes]) -> bool:
+    def put_parts(self, key: str, parts: Iterable[bytes | bytearray]) -> bool:
         """Create the object from parts; nothing is seen of it when the parts fail."""
         body = b""
         for part in parts:
@@ -79,6 +86,11 @@ class FakeObjects:
             self.faults.boundary(f"part of {key}")
             body += part
         return self.put(key, body)
+
+    def abort_uploads(self, key: str) -> int:
+        """There are never any: parts are held in memory."""
+        with self._arrow("abort the uploads of", key):
+            return 0
 
     def get(self, key: str) -> bytes | None:
         """The object's bytes."""
@@ -90,8 +102,16 @@ class FakeObjects:
         """A stream of the object's bytes."""
         with self._arrow("open", key):
             if key not in self.stored:
-                raise ObjectsError(f"{self.uri}/{key} does not exist")
+                raise MissingObjectError(f"{self.uri}/{key} does not exist")
         yield io.BytesIO(self.stored[key])
+
+    @contextlib.contextmanager
+    def open_range(self, key: str, first: int, size: int) -> Iterator[BinaryIO]:
+        """A stream of a part of the object's bytes."""
+        with self.open(key) as stream:
+            part = stream.read()[first : first + size]
+        self.ranges.append((key, len(part)))
+        yield io.BytesIO(part)
 
     def list(self, prefix: str) -> list[str]:
         """All keys with a prefix."""

@@ -109,13 +109,19 @@ def test_bytes_after_the_member_are_noticed(trailer: bytes) -> None:
 
 
 def test_a_flipped_bit_is_noticed() -> None:
-    """Any flipped bit raises, but for those of the header's time, flags and system, which carry nothing."""
+    """Any flipped bit raises, but for those that carry nothing: the header's time, and what fills up a byte."""
     rng = random.Random(20)  # noqa: S311 - test data
+    caught = 0
     for position in [0, 1, 2, *range(len(BODY) - 8, len(BODY)), *rng.sample(range(HEADER_BYTES, len(BODY)), 200)]:
         damaged = bytearray(BODY)
         damaged[position] ^= 1 << rng.randrange(8)
-        with pytest.raises(GzipError):
-            read(bytes(damaged))
+        try:
+            found = read(bytes(damaged))
+        except GzipError:
+            caught += 1
+        else:
+            assert found == RAW
+    assert caught > 205
 
 
 @pytest.mark.parametrize("body", [b"", b"\x1f", b"not gzip at all", b"\0" * 100, RAW])

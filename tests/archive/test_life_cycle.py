@@ -14,11 +14,11 @@ import pytest
 
 from pathstats_pipeline.archive import gzipped
 from pathstats_pipeline.archive.cleanup import CleanedDay, CleanupRefusedError, clean_day, plan_cleanup
-from pathstats_pipeline.archive.day import ArchiveError, archive_day
 from pathstats_pipeline.archive.jsonl import digest_of, to_lines
 from pathstats_pipeline.archive.keys import manifest_key
 from pathstats_pipeline.archive.lifecycle import ArchiveRefusedError
 from pathstats_pipeline.archive.manifest import ManifestError
+from pathstats_pipeline.archive.publish import ArchiveError
 from pathstats_pipeline.archive.strategy import SizeRule, Strategy
 from pathstats_pipeline.archive.verify import VerificationError
 from pathstats_pipeline.events.load import Load
@@ -27,7 +27,7 @@ from pathstats_pipeline.events.window import Window
 from pathstats_pipeline.storage.objects import ObjectsError
 
 from .fake_objects import FakeObjects, Faults, KilledError
-from .worlds import BATCH_ROWS, DAY, HOT_DAYS, NOW, PARTS, SMALL, WINDOW, World, events, hour_of, lines_of, world
+from .worlds import BATCH_ROWS, DAY, NOW, PARTS, RETENTION, SMALL, WINDOW, World, events, hour_of, lines_of, world
 
 RULES = pytest.mark.parametrize("rule", [SMALL, PARTS], ids=["single_put", "multipart"])
 TAMPERED = (VerificationError, ObjectsError, ManifestError, CleanupRefusedError)
@@ -65,7 +65,7 @@ def test_a_day_goes_its_way(tmp_path: pathlib.Path, rule: SizeRule) -> None:
         here.assert_invariants()
         assert (manifest.rows, manifest.generation) == (36, 1)
         assert manifest.strategy is (Strategy.MULTIPART if rule is PARTS else Strategy.SINGLE_PUT)
-        assert objects.writes == [manifest.key, manifest_key(DAY, 1)]
+        assert objects.published == [manifest.key, manifest_key(DAY, 1)]
         assert here.clean() == CleanedDay(deleted_rows=36, landing_files=3, generations=1)
         here.assert_invariants(cleaned=True)
         assert here.hot().total() == 0
@@ -84,7 +84,7 @@ def test_a_second_run_of_anything_changes_nothing(tmp_path: pathlib.Path) -> Non
         assert here.clean() == CleanedDay(0, 0, 1)
         assert here.archive() == first
         assert objects.stored == stored
-        assert len(objects.writes) == 2
+        assert len(objects.published) == 2
         here.assert_invariants(cleaned=True)
 
 
@@ -122,7 +122,7 @@ def test_a_failure_at_any_arrow_is_finished_by_the_next_run(
         directory = prepared.with_name("again")
         shutil.rmtree(directory, ignore_errors=True)
         shutil.copytree(prepared, directory)
-        objects = FakeObjects(faults=Faults(number, error))
+        objects = FakeObjects(faults=Faults(number, error=error))
         with world(directory, objects) as here:
             here.accepted = known
             try:
@@ -140,22 +140,23 @@ def test_a_failure_at_any_arrow_is_finished_by_the_next_run(
             here.clean()
             here.assert_invariants(cleaned=True)
             assert here.hot().total() == 0
-            assert objects.writes == [manifest.key, manifest_key(DAY, 1)]
+            assert objects.published == [manifest.key, manifest_key(DAY, 1)]
     assert number > 15
 
 
 @RULES
 def test_a_lost_answer_ends_in_success_with_one_object(tmp_path: pathlib.Path, rule: SizeRule) -> None:
     """The store has the object and says that the key is taken: our own write, judged by its content, is committed."""
-    with world(tmp_path, FakeObjects()) as other:
+    with world(tmp_path / "other", FakeObjects()) as other:
         ready(other)
         (manifest,) = other.archive(rule)
         body = other.objects.get(manifest.key)
         assert body is not None
-        objects = FakeObjects({manifest.key: body})
-        again = archive_day(other.warehouse, objects, DAY, rule, lambda: NOW, "0.0-test")
-        assert again == [manifest]
-        assert objects.writes == [manifest_key(DAY, 1)]
+    objects = FakeObjects({manifest.key: body})
+    with world(tmp_path / "here", objects) as here:
+        ready(here)
+        assert here.archive(rule) == [manifest]
+        assert objects.published == [manifest_key(DAY, 1)]
 
 
 @RULES
@@ -170,7 +171,8 @@ def test_other_bytes_at_the_key_are_a_loud_failure(tmp_path: pathlib.Path, rule:
         ready(here)
         with pytest.raises(VerificationError, match="-g0001-"):
             here.archive(rule)
-        assert objects.stored == {manifest.key: body}
+        assert objects.published == []
+        assert objects.stored[manifest.key] == body
         with pytest.raises(CleanupRefusedError, match="not archived"):
             here.clean()
         assert here.hot() == here.accepted
@@ -181,7 +183,7 @@ def test_a_manifest_of_another_archive_is_a_loud_failure(tmp_path: pathlib.Path)
     objects = FakeObjects()
     with world(tmp_path / "one", objects) as other:
         other.bring(1, "theirs", 5)
-        objects.faults = Faults(fail_at=3)  # right before the object is put
+        objects.faults = Faults(fail_on="before put metadata")
         with pytest.raises(ObjectsError):
             other.archive()
     with world(tmp_path / "two", FakeObjects()) as here:
@@ -189,7 +191,8 @@ def test_a_manifest_of_another_archive_is_a_loud_failure(tmp_path: pathlib.Path)
         here.archive()
         theirs = {key: body for key, body in here.objects.stored.items() if "metadata" in key}  # type: ignore[attr-defined]
     hidden = FakeObjects(theirs)
-    hidden.list = lambda prefix: []  # type: ignore[method-assign]  # noqa: ARG005 - the manifest comes meanwhile
+    # The manifest comes meanwhile.
+    hidden.list = lambda prefix: [] if "metadata" in prefix else FakeObjects.list(hidden, prefix)  # type: ignore[method-assign]
     with world(tmp_path / "one", hidden) as other, pytest.raises(ArchiveError, match="committed meanwhile"):
         other.archive()
 
@@ -289,11 +292,11 @@ def test_a_manifest_that_goes_missing_after_the_verdict_stops_the_deletion(tmp_p
     with world(tmp_path, objects) as here:
         ready(here)
         here.archive()
-        verdict = plan_cleanup(here.warehouse, objects, DAY, NOW.date(), HOT_DAYS)
+        verdict = plan_cleanup(here.warehouse, objects, DAY, NOW, RETENTION)
         assert verdict.rows == 36
         objects.stored.pop(manifest_key(DAY, 1))
         with pytest.raises(CleanupRefusedError, match="changed since the verdict"):
-            clean_day(here.warehouse, objects, here.landing, verdict, DAY, BATCH_ROWS)
+            clean_day(here.warehouse, objects, here.landing, verdict, DAY, BATCH_ROWS, lambda: NOW)
         assert here.hot() == here.accepted
 
 
@@ -328,10 +331,10 @@ def test_the_hot_window_is_left_alone(tmp_path: pathlib.Path) -> None:
     with world(tmp_path, FakeObjects()) as here:
         ready(here)
         here.archive()
-        verdict = plan_cleanup(here.warehouse, here.objects, DAY, DAY + dt.timedelta(days=2), HOT_DAYS)
-        assert verdict.hot
+        verdict = plan_cleanup(here.warehouse, here.objects, DAY, WINDOW.start + dt.timedelta(days=2), RETENTION)
+        assert verdict.waiting
         with pytest.raises(CleanupRefusedError, match="hot window"):
-            clean_day(here.warehouse, here.objects, here.landing, verdict, DAY, BATCH_ROWS)
+            clean_day(here.warehouse, here.objects, here.landing, verdict, DAY, BATCH_ROWS, lambda: NOW)
         assert here.hot() == here.accepted
 
 
@@ -344,7 +347,7 @@ def test_rows_that_vanish_from_the_warehouse_are_not_archived_as_the_whole(tmp_p
         for rule in (SMALL, PARTS):
             with pytest.raises(ArchiveError, match="nothing was archived"):
                 here.archive(rule)
-        assert objects.stored == {}
+        assert objects.published == []
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -409,6 +412,16 @@ def test_events_of_megabytes_are_archived_too(tmp_path: pathlib.Path) -> None:
     with world(tmp_path, objects) as here:
         here.warehouse.append_load(load, [(wide, pl.DataFrame())], lambda rows: digest_of(to_lines(rows)), NOW)
 
-        [manifest] = archive_day(here.warehouse, objects, DAY, SMALL, lambda: NOW, "test")
+        [manifest] = here.archive()
 
     assert (manifest.rows, manifest.raw_bytes > 60_000_000) == (3, True)
+
+
+def test_the_memory_that_an_archive_streams_in_is_given_back(tmp_path: pathlib.Path) -> None:
+    """What comes after it on the same warehouse, a checkpoint above all, works with what it had before."""
+    limits = "SELECT current_setting('memory_limit'), current_setting('threads')"
+    with world(tmp_path, FakeObjects()) as here:
+        ready(here)
+        before = here.warehouse._run(limits).fetchall()
+        here.archive()
+        assert here.warehouse._run(limits).fetchall() == before

@@ -7,13 +7,20 @@ import zlib
 import pytest
 
 from pathstats_pipeline.archive.jsonl import Digest
-from pathstats_pipeline.archive.lifecycle import ArchiveRefusedError, Verdict, judge_cleanup, next_generation
+from pathstats_pipeline.archive.lifecycle import (
+    ArchiveRefusedError,
+    Retention,
+    Verdict,
+    judge_cleanup,
+    next_generation,
+)
 from pathstats_pipeline.archive.manifest import Manifest
 from pathstats_pipeline.archive.strategy import SizeRule, Strategy
 from pathstats_pipeline.archive.verify import ObjectFacts
 from pathstats_pipeline.events.load import Load, LoadFacts
+from pathstats_pipeline.events.window import Window
 
-from .worlds import DAY, NOW, WINDOW, hour_of, manifest_of
+from .worlds import DAY, NOW, RETENTION, WINDOW, hour_of, manifest_of
 
 TODAY = NOW.date()
 
@@ -32,16 +39,22 @@ def covering(generation: int, *loads: LoadFacts) -> Manifest:
 
 
 def judge(
-    loads: list[LoadFacts], manifests: list[Manifest], requests: dict[int, int], today: dt.date = TODAY
+    loads: list[LoadFacts],
+    manifests: list[Manifest],
+    requests: dict[int, int],
+    today: dt.date = TODAY,
+    retention: Retention = RETENTION,
 ) -> Verdict:
     """The verdict, with the hour of a day for the start of that hour."""
     by_hour = {hour_of(hour): count for hour, count in requests.items()}
-    return judge_cleanup(DAY, today, 3, loads=loads, manifests=manifests, requests_by_hour=by_hour)
+    now = Window.of_day(today).start
+    return judge_cleanup(DAY, now, retention, loads=loads, manifests=manifests, requests_by_hour=by_hour)
 
 
 def following(loads: list[LoadFacts], manifests: list[Manifest], now: dt.datetime = NOW):  # type: ignore[no-untyped-def]  # noqa: ANN201 - Generation | None
     """The next generation."""
-    return next_generation(DAY, now, loads, manifests, SizeRule())
+    number = max((manifest.generation for manifest in manifests), default=0) + 1
+    return next_generation(DAY, now, loads, manifests, SizeRule(), number)
 
 
 A, B, LATE, EMPTY = facts(0, "a"), facts(5, "b", 7), facts(5, "late", 3), facts(6, "empty", 0)
@@ -94,15 +107,16 @@ def test_a_day_that_is_not_over_is_refused(ahead: dt.timedelta) -> None:
 def test_archived_loads_with_statistics_may_go() -> None:
     """A day that is archived, counted and old enough is deleted load by load."""
     verdict = judge([A, B], [covering(1, A, B)], {0: 10, 5: 7})
-    assert (verdict.loads, verdict.reasons, verdict.hot) == ((A, B), (), False)
+    assert (verdict.loads, verdict.reasons, verdict.waiting) == ((A, B), (), False)
     assert verdict.rows == 17
 
 
 @pytest.mark.parametrize(("age", "hot"), [(-1, True), (0, True), (2, True), (3, False), (4, False)])
 def test_the_hot_window_is_left_alone(age: int, hot: bool) -> None:  # noqa: FBT001
     """Days younger than the window stay, whatever is archived of them; so do days in the future."""
-    verdict = judge([A], [covering(1, A)], {0: 10}, today=DAY + dt.timedelta(days=age))
-    assert verdict.hot is hot
+    manifest = dataclasses.replace(covering(1, A), verified_at=WINDOW.start)
+    verdict = judge([A], [manifest], {0: 10}, today=DAY + dt.timedelta(days=age))
+    assert verdict.waiting is hot
     assert bool(verdict.loads) is not hot
     assert bool(verdict.reasons) is hot
 

@@ -1,5 +1,6 @@
-"""One pack of behaviours for every store that the archive works on: a directory, a real S3 server, and our fake."""
+"""One pack of behaviours for every store that the archive works on: a directory, two S3 servers, and our fake."""
 
+import contextlib
 import pathlib
 
 import pytest
@@ -18,22 +19,22 @@ WEIRD = [
 ]
 
 
-@pytest.fixture(params=["directory", "s3", "fake"])
+@pytest.fixture(params=["directory", "s3", "other_s3", "fake"])
 def objects(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> Objects:
     """An empty store of each kind."""
     if request.param == "directory":
         return DirectoryObjects(tmp_path / "objects")
-    if request.param == "s3":
-        store: S3Objects = request.getfixturevalue("s3_objects")
+    if request.param.endswith("s3"):
+        store: S3Objects = request.getfixturevalue(f"{request.param}_objects")
         return store
     return FakeObjects()
 
 
-@pytest.fixture(params=["s3", "fake"])
+@pytest.fixture(params=["s3", "other_s3", "fake"])
 def archive_objects(request: pytest.FixtureRequest) -> ArchiveObjects:
     """An empty store of each kind that takes an upload in parts."""
-    if request.param == "s3":
-        store: S3Objects = request.getfixturevalue("s3_objects")
+    if request.param.endswith("s3"):
+        store: S3Objects = request.getfixturevalue(f"{request.param}_objects")
         return store
     return FakeObjects()
 
@@ -73,6 +74,30 @@ def test_open_streams_the_bytes(objects: Objects) -> None:
         assert stream.read(256) == bytes(range(256))
         assert stream.read() == bytes(range(256)) * 9
         assert stream.read(1) == b""
+
+
+@pytest.mark.parametrize(("first", "size"), [(0, 1), (0, 2560), (7, 2553), (2559, 1), (100, 1000)])
+def test_a_range_is_that_part_of_the_object(objects: Objects, first: int, size: int) -> None:
+    """A range gives its bytes, in pieces, and then its end; the object goes on behind it."""
+    body = bytes(range(256)) * 10
+    objects.put("x", body)
+    with objects.open_range("x", first, size) as stream:
+        assert stream.read(1) == body[first : first + 1]
+        found = b""
+        while piece := stream.read(300):
+            found += piece
+        assert found == body[first + 1 : first + size]
+
+
+def test_a_range_that_is_not_there_is_never_made_up(objects: Objects) -> None:
+    """What begins in the object and ends behind it is short; what begins behind it is empty or an error."""
+    objects.put("x", b"abc")
+    with objects.open_range("x", 1, 10) as stream:
+        assert stream.read(20) == b"bc"
+    with contextlib.suppress(ObjectsError), objects.open_range("x", 3, 10) as stream:
+        assert stream.read(20) == b""
+    with pytest.raises(ObjectsError, match="no/such"), objects.open_range("no/such", 0, 1):
+        pass
 
 
 def test_list_gives_the_keys_of_a_prefix_sorted(objects: Objects) -> None:

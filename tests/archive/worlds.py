@@ -4,6 +4,7 @@ The oracle knows every event that was ever accepted; `assert_invariants` is what
 step and every crash.
 """
 
+import base64
 import collections
 import contextlib
 import dataclasses
@@ -14,17 +15,20 @@ from collections.abc import Iterator, Sequence
 
 import polars as pl
 
+from pathstats_pipeline.archive.claims import Claimant
 from pathstats_pipeline.archive.cleanup import CleanedDay, clean_day, plan_cleanup
-from pathstats_pipeline.archive.day import archive_day, archived_events, verified_manifests
+from pathstats_pipeline.archive.day import Archiver, archived_events, verified_manifests
 from pathstats_pipeline.archive.history import events_of, tally_of
-from pathstats_pipeline.archive.jsonl import digest_of, to_lines
+from pathstats_pipeline.archive.jsonl import Digest, digest_of, to_lines
 from pathstats_pipeline.archive.keys import object_key
+from pathstats_pipeline.archive.lifecycle import Retention
 from pathstats_pipeline.archive.manifest import Manifest
-from pathstats_pipeline.archive.strategy import SizeRule, Strategy
+from pathstats_pipeline.archive.strategy import MIN_PART_BYTES, SizeRule, Strategy
 from pathstats_pipeline.archive.verify import ObjectFacts
-from pathstats_pipeline.events.load import Load
+from pathstats_pipeline.events.load import Load, LoadFacts
 from pathstats_pipeline.events.schema import EVENT_NAMES, EVENT_SCHEMA
 from pathstats_pipeline.events.window import Window
+from pathstats_pipeline.intake.loading import LoadedHours, load_hours
 from pathstats_pipeline.stats.hourly import EVENT_INPUT, path_statistics
 from pathstats_pipeline.storage.landing import Landing
 from pathstats_pipeline.storage.objects import ArchiveObjects, DirectoryObjects
@@ -33,9 +37,21 @@ from pathstats_pipeline.storage.warehouse import Warehouse, open_warehouse
 DAY = dt.date(2026, 11, 20)
 WINDOW = Window.of_day(DAY)
 NOW = Window.of_day(dt.date(2026, 11, 25)).start
-HOT_DAYS = 3
+RETENTION = Retention(hot_days=3)
+CLAIMANT = Claimant("host:/warehouse.duckdb")
 SMALL = SizeRule()
 PARTS = SizeRule(multipart_mb=0)
+
+
+class PartsOfFiveMib(SizeRule):
+    """Multipart, with the smallest parts that S3 takes."""
+
+    def part_bytes(self, rows: int) -> int:  # noqa: ARG002
+        """S3's floor."""
+        return MIN_PART_BYTES
+
+
+PARTS_OF_FIVE_MIB = PartsOfFiveMib(multipart_mb=0)
 BATCH_ROWS = 7
 """Small, so that a load takes several transactions to delete."""
 
@@ -45,8 +61,8 @@ def hour_of(number: int) -> dt.datetime:
     return WINDOW.start + dt.timedelta(hours=number)
 
 
-def events(load: Load, rows: int, seed: int = 0) -> pl.DataFrame:
-    """So many different events of a load's hour, some of their columns NULL."""
+def events(load: Load, rows: int, seed: int = 0, width: int = 0) -> pl.DataFrame:
+    """So many different events of a load's hour, some of their columns NULL; `width` bytes can't be compressed."""
     rng = random.Random(f"{load}{seed}")  # noqa: S311 - test data
     return pl.DataFrame(
         [
@@ -60,7 +76,9 @@ def events(load: Load, rows: int, seed: int = 0) -> pl.DataFrame:
                 "response_time_ms": rng.choice([None, rng.random() * 1000]),
                 "bytes_sent": rng.choice([None, 2**53 + 1, rng.randrange(10**6)]),
                 "client_ip": f"10.0.0.{rng.randrange(9)}",
-                "user_agent": rng.choice([None, "curl/8"]),
+                "user_agent": base64.b64encode(rng.randbytes(width * 3 // 4)).decode()
+                if width
+                else rng.choice([None, "curl/8"]),
             }
             for number in range(rows)
         ],
@@ -103,15 +121,27 @@ class World:
     accepted: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     published: dict[str, bytes] = dataclasses.field(default_factory=dict)
 
-    def bring(self, hour: int, load_id: str, rows: int, seed: int = 0) -> Load:
+    def bring(self, hour: int, load_id: str, rows: int, seed: int = 0, width: int = 0) -> Load:
         """A load lands and is appended."""
         load = Load(hour_of(hour), load_id)
-        frame = events(load, rows, seed)
+        frame = events(load, rows, seed, width)
         self.landing.publish(load, frame)
         none: pl.DataFrame = pl.DataFrame()
         self.warehouse.append_load(load, [(frame, none)], lambda part: digest_of(to_lines(part)), NOW)
         self.accepted += lines_of([frame])
         return load
+
+    def load(self) -> LoadedHours:
+        """What landed is loaded, as `raw_events` does it."""
+        return load_hours(self.warehouse, self.landing, WINDOW, NOW, lambda: self.objects)
+
+    def bring_again(self, known: Load, rows: int, load_id: str) -> LoadFacts:
+        """The ids of a load come once more, with another payload: nothing is taken of those that are there."""
+        frame = events(known, rows).with_columns(status=pl.lit(418, pl.Int16()))
+        load = Load(known.hour, load_id)
+        self.landing.publish(load, frame)
+        chunks = [(frame, pl.DataFrame())]
+        return self.warehouse.append_load(load, chunks, lambda part: digest_of(to_lines(part)), NOW)
 
     def build_statistics(self, window: Window = WINDOW) -> pl.DataFrame:
         """The hours' statistics are built, wherever their events are."""
@@ -121,12 +151,16 @@ class World:
 
     def archive(self, rule: SizeRule = SMALL) -> list[Manifest]:
         """The day is archived."""
-        return archive_day(self.warehouse, self.objects, DAY, rule, lambda: NOW, "0.0-test")
+        return self.archiver(rule).archive(DAY)
 
-    def clean(self) -> CleanedDay:
+    def archiver(self, rule: SizeRule = SMALL, claimant: Claimant = CLAIMANT) -> Archiver:
+        """What archives days of this world."""
+        return Archiver(self.warehouse, self.objects, rule, lambda: NOW, "0.0-test", claimant)
+
+    def clean(self, batch_rows: int = BATCH_ROWS) -> CleanedDay:
         """The day is cleaned up."""
-        verdict = plan_cleanup(self.warehouse, self.objects, DAY, NOW.date(), HOT_DAYS)
-        return clean_day(self.warehouse, self.objects, self.landing, verdict, DAY, BATCH_ROWS)
+        verdict = plan_cleanup(self.warehouse, self.objects, DAY, NOW, RETENTION)
+        return clean_day(self.warehouse, self.objects, self.landing, verdict, DAY, batch_rows, lambda: NOW)
 
     def hot(self) -> collections.Counter[str]:
         """Events in the warehouse."""
@@ -135,6 +169,21 @@ class World:
     def archived(self) -> collections.Counter[str]:
         """Events in archives that were read back and verified just now."""
         return lines_of(list(archived_events(self.objects, verified_manifests(self.objects, DAY))))
+
+    def assert_nothing_lost(self, accepted: Digest, *, cleaned: bool = False) -> None:
+        """Invariants 1 and 2 by their digests alone: quick enough to be asked after each of hundreds of kills."""
+        ledger = self.warehouse.loads(WINDOW)
+        manifests = verified_manifests(self.objects, DAY)
+        hot = sum(
+            map(digest_of, map(to_lines, self.warehouse.stream_loads([each.load for each in ledger], 5_000))), Digest()
+        )
+        archived = sum((manifest.digest for manifest in manifests), Digest())
+        if cleaned:
+            assert hot + archived == accepted, "1: after clean-up, an event is in exactly one of them"
+        elif any(facts.deleted_rows for facts in ledger):
+            assert archived == accepted, "2: a row is gone that no verified manifest covers"
+        else:
+            assert hot == accepted, "1: an event is lost or made up"
 
     def assert_invariants(self, *, cleaned: bool = False) -> None:
         """The contract's invariants 1 to 5, against what the oracle knows."""

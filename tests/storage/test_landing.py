@@ -100,3 +100,18 @@ def test_an_empty_hour_has_no_files(landing: Landing) -> None:
     assert landing.files(FIVE) == []
     assert landing.hours(DAY) == []
     assert landing.unknown_files(FIVE) == []
+
+
+def test_days_and_their_loads_are_listed_alike_on_a_directory_and_on_s3(
+    tmp_path: pathlib.Path, s3_objects: S3Objects
+) -> None:
+    """Foreign names are of no account; rejected lines count as loads of their own kind."""
+    five = dt.datetime(2026, 11, 20, 5)
+    for landing in (Landing(DirectoryObjects(tmp_path / "landing")), Landing(s3_objects)):
+        assert landing.days() == []
+        landing.publish(Load(five, "a"), pl.DataFrame({"x": [1]}))
+        landing.publish(Load(five, "a"), pl.DataFrame({"x": [1]}), rejected=True)
+        landing.publish(Load(five + dt.timedelta(days=2), "b"), pl.DataFrame({"x": [1]}))
+        landing.objects.put("dt=someday/hour=05/c.parquet", b"")
+        assert landing.days() == [dt.date(2026, 11, 20), dt.date(2026, 11, 22)]
+        assert landing.loads(dt.date(2026, 11, 20)) == {(Load(five, "a"), False), (Load(five, "a"), True)}

@@ -14,6 +14,13 @@ from pathstats_pipeline.storage.objects import DirectoryObjects, ObjectsError, S
 PART = b"p" * (5 * 1024 * 1024)
 
 
+@pytest.fixture(params=["s3_objects", "other_s3_objects"], ids=["seaweedfs", "ministack"])
+def store(request: pytest.FixtureRequest) -> S3Objects:
+    """An empty bucket on each of two S3 servers that share no code."""
+    found: S3Objects = request.getfixturevalue(request.param)
+    return found
+
+
 def pending_uploads(store: S3Objects) -> list[Any]:
     """Multipart uploads that were neither completed nor aborted."""
     return list(store.client.list_multipart_uploads(Bucket=store.bucket).get("Uploads", []))
@@ -35,41 +42,69 @@ def loses_the_answer(store: S3Objects, operation: str) -> list[str]:
     return sent
 
 
-def test_a_listing_has_every_page(s3_objects: S3Objects) -> None:
+def test_a_listing_has_every_page(store: S3Objects) -> None:
     """A listing that the server gives in many pages is whole, sorted, and without the prefix of the store."""
     keys = [f"many/{number:02d}" for number in range(15)]
     for key in keys:
-        s3_objects.put(key, b"")
-    s3_objects.client.put_object(Bucket=s3_objects.bucket, Key="archive-of-others/many/1", Body=b"")
+        store.put(key, b"")
+    store.client.put_object(Bucket=store.bucket, Key="archive-of-others/many/1", Body=b"")
     pages: list[int] = []
 
     def in_small_pages(params: dict[str, Any], **_: Any) -> None:
         pages.append(1)
         params["MaxKeys"] = 2  # the server's own pages have a thousand
 
-    s3_objects.client.meta.events.register("provide-client-params.s3.ListObjectsV2", in_small_pages)
-    assert s3_objects.list("many/") == keys
+    store.client.meta.events.register("provide-client-params.s3.ListObjectsV2", in_small_pages)
+    assert store.list("many/") == keys
     assert len(pages) == 8
 
 
-def test_a_store_without_a_prefix_is_the_bucket(s3_objects: S3Objects) -> None:
+def test_a_server_that_knows_no_ranges_costs_time_and_nothing_else(s3_objects: S3Objects) -> None:
+    """Where the whole object comes for a range of it, the range is cut out here."""
+    body = bytes(range(256)) * 10_000
+    s3_objects.put("x", body)
+
+    def without_range(params: dict[str, Any], **_: Any) -> None:
+        params["headers"].pop("Range")
+
+    s3_objects.client.meta.events.register("before-call.s3.GetObject", without_range)
+    with s3_objects.open_range("x", 2_000_001, 500_000) as stream:
+        found = b""
+        while piece := stream.read(100_000):
+            found += piece
+    assert found == body[2_000_001:2_500_001]
+
+
+def test_a_server_that_gives_another_range_is_refused(s3_objects: S3Objects) -> None:
+    """Bytes of another place are never taken for those that were asked for."""
+    s3_objects.put("x", bytes(1000))
+
+    def another_range(params: dict[str, Any], **_: Any) -> None:
+        params["headers"]["Range"] = "bytes=10-19"
+
+    s3_objects.client.meta.events.register("before-call.s3.GetObject", another_range)
+    with pytest.raises(ObjectsError, match="asked for bytes 100-199, got bytes 10-19"):
+        s3_objects.open_range("x", 100, 100).__enter__()
+
+
+def test_a_store_without_a_prefix_is_the_bucket(store: S3Objects) -> None:
     """An empty prefix adds nothing to the keys."""
-    root = S3Objects(s3_objects.client, s3_objects.bucket)
+    root = S3Objects(store.client, store.bucket)
     assert root.put("x", b"1")
     assert root.list("") == ["x"]
-    assert root.uri == f"s3://{s3_objects.bucket}"
+    assert root.uri == f"s3://{store.bucket}"
 
 
-def test_an_upload_in_parts_is_a_real_multipart_upload(s3_objects: S3Objects) -> None:
+def test_an_upload_in_parts_is_a_real_multipart_upload(store: S3Objects) -> None:
     """Four parts arrive as such, and nothing stays pending."""
-    assert s3_objects.put_parts("big", iter([PART, PART, PART, b"tail"])) is True
-    head = s3_objects.client.head_object(Bucket=s3_objects.bucket, Key="archive/big")
+    assert store.put_parts("big", iter([PART, PART, PART, b"tail"])) is True
+    head = store.client.head_object(Bucket=store.bucket, Key="archive/big")
     assert head["ETag"].strip('"').endswith("-4")
     assert head["ContentLength"] == 3 * len(PART) + 4
-    assert pending_uploads(s3_objects) == []
+    assert pending_uploads(store) == []
 
 
-def test_parts_that_fail_are_aborted(s3_objects: S3Objects) -> None:
+def test_parts_that_fail_are_aborted(store: S3Objects) -> None:
     """When the parts' own iterator raises, no upload is left that would be paid for."""
 
     def broken() -> Iterator[bytes]:
@@ -77,33 +112,33 @@ def test_parts_that_fail_are_aborted(s3_objects: S3Objects) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        s3_objects.put_parts("big", broken())
-    assert pending_uploads(s3_objects) == []
+        store.put_parts("big", broken())
+    assert pending_uploads(store) == []
 
 
-def test_a_taken_key_leaves_no_upload(s3_objects: S3Objects) -> None:
+def test_a_taken_key_leaves_no_upload(store: S3Objects) -> None:
     """The server's refusal at the end is an answer; the upload that lost is aborted."""
-    s3_objects.put("big", b"first")
-    assert s3_objects.put_parts("big", iter([PART, b"tail"])) is False
-    assert pending_uploads(s3_objects) == []
-    assert s3_objects.get("big") == b"first"
+    store.put("big", b"first")
+    assert store.put_parts("big", iter([PART, b"tail"])) is False
+    assert pending_uploads(store) == []
+    assert store.get("big") == b"first"
 
 
-def test_a_put_whose_answer_is_lost_says_taken(s3_objects: S3Objects) -> None:
+def test_a_put_whose_answer_is_lost_says_taken(store: S3Objects) -> None:
     """The SDK retries by itself and meets its own write: the key is taken, by these very bytes."""
-    sent = loses_the_answer(s3_objects, "PutObject")
-    assert s3_objects.put("x", b"ours") is False
+    sent = loses_the_answer(store, "PutObject")
+    assert store.put("x", b"ours") is False
     assert len(sent) == 2
-    assert s3_objects.get("x") == b"ours"
+    assert store.get("x") == b"ours"
 
 
-def test_a_completion_whose_answer_is_lost_says_taken(s3_objects: S3Objects) -> None:
+def test_a_completion_whose_answer_is_lost_says_taken(store: S3Objects) -> None:
     """The same for a multipart upload: one object, whole, and nothing pending."""
-    sent = loses_the_answer(s3_objects, "CompleteMultipartUpload")
-    assert s3_objects.put_parts("x", iter([PART, b"tail"])) in {True, False}
+    sent = loses_the_answer(store, "CompleteMultipartUpload")
+    assert store.put_parts("x", iter([PART, b"tail"])) in {True, False}
     assert len(sent) == 2
-    assert s3_objects.get("x") == PART + b"tail"
-    assert pending_uploads(s3_objects) == []
+    assert store.get("x") == PART + b"tail"
+    assert pending_uploads(store) == []
 
 
 class Answers:

@@ -1,0 +1,56 @@
+"""What the commands of the archive print: findings, how days stand. As report.py, which has the terminal."""
+
+import collections
+import datetime as dt
+import json
+import sys
+from collections.abc import Iterable
+from typing import Any, Final
+
+import rich.table
+from rich.markup import escape
+
+from pathstats_pipeline import report
+from pathstats_pipeline.archive.audit import Finding, Kind
+from pathstats_pipeline.archive.status import DayFacts, Status
+
+
+def audited(findings: Iterable[Finding]) -> list[Finding]:
+    """Each finding as it comes, then how many there are of each kind; all of them."""
+    found = []
+    for finding in findings:
+        report.say(str(finding))
+        found.append(finding)
+    if len(found) > 1:
+        counts = collections.Counter(finding.kind for finding in found)
+        report.say(", ".join(f"{counts[kind]:,} {kind}" for kind in Kind if counts[kind]))
+    return found
+
+
+_DAY_COLUMNS: Final = ("received", "stored", "duplicates", "rejected", "live", "deleted", "archived", "waiting")
+
+
+def status(found: Status, *, form: str) -> None:
+    """How every day stands, the sums, and what doesn't add up."""
+    totals = found.totals()
+    if form == "json":
+        answer = {**totals, "problems": found.problems(), "days": [_day_facts(day, found.now) for day in found.days]}
+        json.dump(answer, sys.stdout, indent=2, default=str)
+        sys.stdout.write("\n")
+        return
+    names = [*_DAY_COLUMNS, "generations"]
+    table = rich.table.Table("day", "state", *map(report.right, names), "hold")
+    for day in found.days:
+        counts = (f"{getattr(day, name):,}" for name in names)
+        table.add_row(str(day.date), day.state(found.now).value, *counts, escape(day.hold or ""))
+    report.show(table)
+    received, stored, duplicates, rejected, live, deleted, archived_, waiting = (totals[name] for name in _DAY_COLUMNS)
+    report.say(f"{received:,} received = {stored:,} stored + {duplicates:,} duplicates + {rejected:,} rejected")
+    report.say(f"{stored:,} stored = {live:,} live + {deleted:,} archived and deleted")
+    oldest = totals["oldest_unarchived_day"]
+    report.say(f"{archived_:,} archived, {waiting:,} waiting" + (f", since {oldest}" if oldest else ""))
+
+
+def _day_facts(day: DayFacts, now: dt.datetime) -> dict[str, Any]:
+    facts = {"date": day.date, "state": day.state(now).value, "hold": day.hold, "loads": day.loads}
+    return {**facts, **{name: getattr(day, name) for name in (*_DAY_COLUMNS, "generations", "unfinished")}}

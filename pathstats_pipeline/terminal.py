@@ -1,0 +1,67 @@
+"""What commands share: how they read times and days, the clock, and how they come by S3 and the warehouse."""
+
+import contextlib
+import datetime as dt
+from collections.abc import Iterator
+from typing import Any, Final
+
+import click
+
+from pathstats_pipeline.events.window import naive_utc
+from pathstats_pipeline.settings import Settings
+from pathstats_pipeline.storage.local_s3 import local_s3
+from pathstats_pipeline.storage.warehouse import Warehouse, open_warehouse
+
+_TIME_FORMS: Final = ("%Y-%m-%d", "%Y-%m-%dT%H", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S")
+
+
+class Moment(click.ParamType[dt.datetime]):
+    """A time of a command: `2026-11-22`, `2026-11-22T05` or `2026-11-22T05:00`, UTC, with or without `Z`."""
+
+    name = "T"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dt.datetime:
+        """Naive UTC, at a whole hour."""
+        if isinstance(value, dt.datetime):
+            return value
+        for form in _TIME_FORMS:
+            with contextlib.suppress(ValueError):
+                moment = dt.datetime.strptime(str(value).removesuffix("Z"), form)  # noqa: DTZ007 - times are UTC here
+                if (moment.minute, moment.second) == (0, 0):
+                    return moment
+        self.fail(f"{value!r} is no whole hour such as 2026-11-22 or 2026-11-22T05:00 (UTC)", param, ctx)
+
+
+class Day(click.ParamType[dt.date]):
+    """A day of a command: `2026-11-22`, UTC."""
+
+    name = "DATE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dt.date:
+        """A date."""
+        try:
+            return dt.date.fromisoformat(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is no date such as 2026-11-22", param, ctx)
+
+
+def now() -> dt.datetime:
+    """The wall clock, naive UTC; the only place of the command line that reads it."""
+    return naive_utc(dt.datetime.now(dt.UTC))
+
+
+@contextlib.contextmanager
+def s3_of(settings: Settings) -> Iterator[None]:
+    """S3 to work with: the local server is started for the command where it doesn't run; any other is just used."""
+    needs_local = settings.uses_local_s3
+    with local_s3(settings.local_s3_directory) if needs_local else contextlib.nullcontext() as server:
+        if server:
+            server.ensure_bucket(settings.bucket)
+        yield
+
+
+@contextlib.contextmanager
+def warehouse_of(settings: Settings) -> Iterator[Warehouse]:
+    """The warehouse that the settings name, held alone; waits for it."""
+    with open_warehouse(settings.warehouse_path, lock_timeout_seconds=settings.lock_timeout_seconds) as warehouse:
+        yield warehouse
