@@ -70,10 +70,14 @@ def publish(
         if generation.strategy is Strategy.MULTIPART:
             objects.put_parts(generation.key, gzipped.in_parts(sending, generation.part_bytes))
             return sending.facts
-        with tempfile.NamedTemporaryFile(prefix="pathstats-archive-") as spool:
-            spool.writelines(sending)
-            spool.flush()
-            objects.put_file(generation.key, pathlib.Path(spool.name))
+        try:
+            with tempfile.NamedTemporaryFile(prefix="pathstats-archive-") as spool:
+                spool.writelines(sending)
+                spool.flush()
+                objects.put_file(generation.key, pathlib.Path(spool.name))
+        except OSError as error:
+            where = tempfile.gettempdir()
+            raise ArchiveError(f"{generation.key}: cannot be spooled to {where}: {error.strerror or error}") from error
         return sending.facts
 
 

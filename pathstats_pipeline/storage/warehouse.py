@@ -11,7 +11,7 @@ import pathlib
 from collections.abc import Iterator
 
 from pathstats_pipeline.storage.archives import Archives
-from pathstats_pipeline.storage.duck import open_connection
+from pathstats_pipeline.storage.duck import WarehouseError, open_connection
 from pathstats_pipeline.storage.overview import Overview
 from pathstats_pipeline.storage.reading import Reading
 from pathstats_pipeline.storage.statistics import Statistics
@@ -20,10 +20,15 @@ from pathstats_pipeline.storage.tables import TABLES
 
 @contextlib.contextmanager
 def open_warehouse(path: pathlib.Path, *, lock_timeout_seconds: float) -> Iterator["Warehouse"]:
-    """The warehouse, held alone; what is missing in it is created. Waits and raises as `open_connection`."""
+    """The warehouse, held alone; tables that are missing in it are created. Waits and raises as `open_connection`.
+
+    Raises WarehouseError, too, when somebody has changed the columns of a table.
+    """
     with open_connection(path, lock_timeout_seconds=lock_timeout_seconds) as connection:
         warehouse = Warehouse(connection)
         warehouse.create_missing()
+        if changed := warehouse.changed_columns():
+            raise WarehouseError(f"{path}: somebody has changed its tables; missing: {', '.join(changed)}")
         yield warehouse
 
 
@@ -36,3 +41,14 @@ class Warehouse(Reading, Statistics, Archives, Overview):
         for table, columns in TABLES.items():
             body = ", ".join(f"{column.name} {column.sql_type}" for column in columns)
             self._run(f"CREATE TABLE IF NOT EXISTS pathstats.{table} ({body})")
+
+    def changed_columns(self) -> list[str]:
+        """Columns that a table must have and hasn't, or has with another type; more than these may be there."""
+        found = self._run(
+            "SELECT table_name, column_name, data_type FROM duckdb_columns() "
+            "WHERE database_name = current_database() AND schema_name = 'pathstats'"
+        ).fetchall()
+        expected = [(table, column.name, column.sql_type) for table, columns in TABLES.items() for column in columns]
+        return [
+            f"pathstats.{table}.{name} {kind}" for table, name, kind in expected if (table, name, kind) not in found
+        ]
