@@ -30,7 +30,7 @@ def visibility_seconds(attempts: int, *, jitter: float = 0.0, seed: int | str = 
     if not 0 <= jitter <= 1:
         raise ValueError(f"jitter is a share from 0 to 1, not {jitter!r}")
     doublings = min(max(attempts, 0), _DOUBLINGS)
-    delay = min(FIRST_DELAY_SECONDS * 2**doublings, MOST_DELAY_SECONDS)
+    delay = min(FIRST_DELAY_SECONDS << doublings, MOST_DELAY_SECONDS)
     off = random.Random(f"{seed}/{attempts}").random() * jitter  # noqa: S311 - nobody is kept out by it
     return max(1, round(delay * (1 - off)))
 

@@ -7,6 +7,7 @@ import contextlib
 import pathlib
 import resource
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import duckdb
 import pytest
@@ -63,7 +64,7 @@ def back_into_the_warehouse(here: World) -> None:
     list(restore_to_warehouse(here.warehouse, here.objects, DAY, lambda: NOW))
 
 
-PHASES = {
+PHASES: dict[str, tuple[Callable[[World], Any], Callable[[World], Any], int, type[Exception]]] = {
     "load": (landed, World.load, 50_000, duckdb.Error),
     "statistics": (counted, World.build_statistics, 1_000, duckdb.Error),
     "record of a step": (counted, World.archive, 10, duckdb.Error),
@@ -77,8 +78,6 @@ PHASES = {
 @pytest.mark.parametrize("phase", PHASES)
 def test_m29_a_full_disk_is_a_clean_failure(tmp_path: pathlib.Path, phase: str) -> None:
     """M29: one line; no row is gone that isn't archived; then the day goes all its way."""
-    before: Callable[[World], object]
-    work: Callable[[World], object]
     before, work, size, kind = PHASES[phase]
     objects = FakeObjects()
     with world(tmp_path, objects) as here:
