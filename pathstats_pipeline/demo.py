@@ -21,6 +21,7 @@ from pathstats_pipeline.sample import write_sample
 from pathstats_pipeline.settings import Settings
 from pathstats_pipeline.storage.connect import archive_objects, landing_zone, s3_client
 from pathstats_pipeline.storage.warehouse import Warehouse, open_warehouse
+from pathstats_pipeline.terminal import now as clock
 
 SAMPLE_DAYS = 3
 TOP_PATHS = 15
@@ -40,7 +41,7 @@ def run(settings: Settings, logs: Sequence[pathlib.Path], now: dt.datetime) -> N
         for _ in launch.build_hours(span):
             pass
         launch.build_days([day for day in launch.whole_days(span) if Window.of_day(day).end <= now])
-    _archive(settings, sorted({hour.date() for hour in hours if Window.of_day(hour.date()).end <= now}), now)
+    _archive(settings, sorted({hour.date() for hour in hours if Window.of_day(hour.date()).end <= now}))
     _tell(settings, spans)
 
 
@@ -75,7 +76,7 @@ def _ingest(settings: Settings, files: Sequence[pathlib.Path], now: dt.datetime)
     return {hour for each in reports for hour in each.hours}
 
 
-def _archive(settings: Settings, days: Sequence[dt.date], now: dt.datetime) -> None:
+def _archive(settings: Settings, days: Sequence[dt.date]) -> None:
     from pathstats_pipeline.defs import launch
 
     objects = archive_objects(settings)
@@ -83,7 +84,7 @@ def _archive(settings: Settings, days: Sequence[dt.date], now: dt.datetime) -> N
         launch.archive_day(day)
         report.archived(day, manifests_of(objects, day), objects.uri)
         with _open(settings) as warehouse:
-            verdict = plan_cleanup(warehouse, objects, day, now, settings.retention)
+            verdict = plan_cleanup(warehouse, objects, day, clock(), settings.retention)
         if verdict.waiting:
             report.say(f"{day}: stays in the warehouse, {'; '.join(verdict.reasons)}")
         else:

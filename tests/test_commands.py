@@ -50,6 +50,16 @@ def test_a_line_that_is_still_being_written_is_left_for_the_next_time(shell: She
     assert [size for (size,) in sizes] == sorted(int(f"1234{n}") for n in range(30))
 
 
+def test_the_demonstration_goes_the_whole_way(shell: Shell, tmp_path: pathlib.Path) -> None:
+    """On a file of one's own, of a day that has left the hot window: from its lines to their deletion."""
+    log = tmp_path / "access.log"
+    log.write_text(lines(30).replace("2026", "2025"))
+    printed = shell.ok("demo", "--logs", log)
+    assert "2025-11-20 g0001: 30 events" in printed
+    assert "2025-11-20: cleaned up, 30 events deleted from the warehouse" in printed
+    assert "/a/:id" in printed
+
+
 @pytest.mark.parametrize("how", ["settled", "finished"])
 def test_a_last_line_without_its_end_is_a_line_once_nobody_writes(
     shell: Shell, tmp_path: pathlib.Path, how: str
