@@ -184,7 +184,7 @@ def _hashes(values: Values) -> npt.NDArray[np.uint64]:
 
 
 class _OurLatency:
-    """stats/latency.py, one cell."""
+    """stats/latency/, one cell."""
 
     def build(self, values: Values) -> Any:
         return latency.build(_one_group(values), 1, values)

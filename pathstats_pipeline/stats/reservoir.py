@@ -1,4 +1,4 @@
-"""Reservoir sketches, the fallback for latency.py: at most 1,000 samples of each group, and the true ends and sum.
+"""Reservoir sketches, the fallback for latency/: at most 1,000 samples of each group, and the true ends and sum.
 
 A sample's tag is a hash of its event's id, which knows nothing of its time; a group keeps the samples with the
 smallest tags (bottom-k sampling). So the sample is uniform, without replacement, the same in any order, and merging

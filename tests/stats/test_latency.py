@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from tdigest import TDigest
 
 from pathstats_pipeline.stats import framing, latency
+from pathstats_pipeline.stats.latency import clusters, merging
 
 QUANTILES = [0.5, 0.95, 0.99, 0.999]
 RANK_GOALS = np.array([0.005, 0.002, 0.001, 0.0005])
@@ -124,7 +125,7 @@ def test_merging_part_by_part_does_not_change_a_byte(
         decoded.append(dataclasses.replace(sketches, weights=weights, count=totals))
     states = [latency.encode(sketches) for sketches in decoded]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(latency, "_RANGE_CENTROIDS", at_once)
+        patch.setattr(merging, "_RANGE_CENTROIDS", at_once)
         found = latency.encode(latency.merge_all(latency.decode(each) for each in states))
     whole = latency.decode(pl.concat(states) if states else pl.Series([], dtype=pl.Binary))
     expected = latency.encode(latency.merge(whole, np.zeros(len(whole), np.int64), 1))
@@ -138,7 +139,7 @@ def test_merging_large_states_part_by_part_does_not_change_a_byte(decimals: int)
     values = np.round(rng.lognormal(3, 1.5, 300_000), decimals)
     states = latency.encode(latency.build(np.sort(rng.integers(0, 60, values.size)) ** 2 // 60, 60, values))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(latency, "_RANGE_CENTROIDS", 700)
+        patch.setattr(merging, "_RANGE_CENTROIDS", 700)
         found = latency.merge_all(latency.decode(states[first : first + 7]) for first in range(0, 60, 7))
     assert latency.encode(found).to_list() == [merged(states.to_list())]
 
@@ -367,4 +368,4 @@ def test_the_layout_is_the_documented_one() -> None:
 
 def test_the_border_table_is_pinned() -> None:
     """Cluster borders are data of the format: another table would change the bytes of every condensed state."""
-    assert zlib.crc32(latency._BORDERS.astype("<i8").tobytes()) == 978939719
+    assert zlib.crc32(clusters._BORDERS.astype("<i8").tobytes()) == 978939719

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from pathstats_pipeline.events.templates import OTHER_TEMPLATE
 from pathstats_pipeline.stats import framing, hourly, latency, pairs, rollup, visitors
+from pathstats_pipeline.stats.latency import merging
 
 START = dt.datetime(2026, 11, 21, 22)
 HAPROXY = Path(__file__).parents[2].parent / "shared" / "data" / "haproxy.log"
@@ -118,7 +119,7 @@ def test_one_large_key_holds_16_bytes_a_centroid_and_a_chunk() -> None:
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(rollup, "_CHUNK_BYTES", 100_000)
-            patch.setattr(latency, "_RANGE_CENTROIDS", 10_000)
+            patch.setattr(merging, "_RANGE_CENTROIDS", 10_000)
             merged = rollup.merge_statistics(rows, [])
         _, peak = tracemalloc.get_traced_memory()
     finally:
