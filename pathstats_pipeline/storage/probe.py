@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import botocore.exceptions
 
-from pathstats_pipeline.storage.objects import FAILURES, ObjectsError, S3Objects
+from pathstats_pipeline.storage.objects import ObjectsError, S3Objects
+from pathstats_pipeline.storage.objects.s3 import FAILURES
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

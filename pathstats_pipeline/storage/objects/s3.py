@@ -1,24 +1,22 @@
-"""Objects under keys: the same few verbs on a directory and on S3.
+"""Objects below a prefix of an S3 bucket, whoever runs the server: conditional writes, checksums, uploads in parts.
 
-Here: put once, read, list, delete, and the multipart upload of the archive. What the keys mean stands elsewhere
-(storage/landing.py, archive/keys.py). Objects are immutable: nothing here overwrites.
+An answer that was lost or is in doubt is judged here, by what stands at the key. What a server honours is found out by
+storage/probe.py; clients are made by storage/connect.py.
 """
 
 import contextlib
 import dataclasses
 import io
-import os
 import pathlib
-import secrets
-import shutil
 import zlib
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol, cast
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
 import botocore.exceptions
 import botocore.parsers
 
+from pathstats_pipeline.storage.objects.protocol import MissingObjectError, ObjectsError
 from pathstats_pipeline.storage.section import Section
 
 if TYPE_CHECKING:
@@ -37,169 +35,10 @@ FAILURES: Final = (
 )
 _NO_ANSWER: Final = (botocore.exceptions.HTTPClientError, botocore.parsers.ResponseParserError)
 _COPY_BYTES: Final = 1 << 20
-_TEMPORARY: Final = ".tmp-"
-
-
-class ObjectsError(RuntimeError):
-    """The store can't do what was asked; one line that names the store, the verb and the key."""
-
-
-class MissingObjectError(ObjectsError):
-    """There is no object under the key."""
 
 
 class _TakenError(Exception):
     """The key was found taken before the upload to it was completed."""
-
-
-class Objects(Protocol):
-    """A store of immutable objects under keys relative to its root."""
-
-    @property
-    def uri(self) -> str:
-        """The root, for people."""
-
-    @property
-    def prefix(self) -> str:
-        """What stands before every key where others see it; empty where nothing does."""
-
-    def put(self, key: str, body: bytes) -> bool:
-        """Create the object, durable on return; False when the key was taken, and nothing was changed."""
-
-    def put_file(self, key: str, path: pathlib.Path) -> bool:
-        """Create the object from a file; as `put`."""
-
-    def get(self, key: str) -> bytes | None:
-        """The object's bytes; None when there is none."""
-
-    def open(self, key: str) -> contextlib.AbstractContextManager[BinaryIO]:
-        """A stream of the object's bytes; raises MissingObjectError when there is none."""
-
-    def open_range(self, key: str, first: int, size: int) -> contextlib.AbstractContextManager[BinaryIO]:
-        """A stream of `size` bytes of the object from `first` on; as `open`. Beyond its end: fewer, or ObjectsError."""
-
-    def list(self, prefix: str) -> list[str]:
-        """All keys that start with a prefix, sorted; unfinished objects are never seen."""
-
-    def delete(self, key: str) -> None:
-        """Delete the object; it isn't an error when there is none."""
-
-
-class ArchiveObjects(Objects, Protocol):
-    """A store that the archive can be written to: also takes an upload in parts."""
-
-    def put_parts(self, key: str, parts: Iterable[bytes | bytearray]) -> bool:
-        """Create the object from parts as they come; as `put`. Aborts the upload when anything fails."""
-
-    def abort_uploads(self, key: str) -> int:
-        """Abort the unfinished uploads to exactly this key, whoever began them; how many there were."""
-
-
-@dataclasses.dataclass(frozen=True)
-class DirectoryObjects:
-    """Objects as files below a directory; each is written under another name, synced, then linked into place."""
-
-    root: pathlib.Path
-
-    @property
-    def uri(self) -> str:
-        """The directory."""
-        return str(self.root)
-
-    @property
-    def prefix(self) -> str:
-        """Nothing."""
-        return ""
-
-    def put(self, key: str, body: bytes) -> bool:
-        """Create the file from bytes."""
-        return self._create(key, lambda file: shutil.copyfileobj(io.BytesIO(body), file))
-
-    def put_file(self, key: str, path: pathlib.Path) -> bool:
-        """Create the file as a copy of another."""
-        with path.open("rb") as source:
-            return self._create(key, lambda file: shutil.copyfileobj(source, file, _COPY_BYTES))
-
-    def _create(self, key: str, write: Callable[[BinaryIO], None]) -> bool:
-        path = self.root / key
-        with _os_errors("write", path):
-            if path.exists():
-                return False
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.parent / f"{_TEMPORARY}{secrets.token_hex(8)}"
-            try:
-                with temporary.open("xb") as file:
-                    write(file)
-                    file.flush()
-                    os.fsync(file.fileno())
-                return _link(temporary, path)
-            finally:
-                temporary.unlink(missing_ok=True)
-                _sync_directory(path.parent)
-
-    def get(self, key: str) -> bytes | None:
-        """The file's bytes."""
-        with _os_errors("read", self.root / key):
-            try:
-                return (self.root / key).read_bytes()
-            except FileNotFoundError:
-                return None
-
-    @contextlib.contextmanager
-    def open(self, key: str) -> Iterator[BinaryIO]:
-        """The file, open for reading."""
-        with _os_errors("read", self.root / key):
-            try:
-                file = (self.root / key).open("rb")
-            except FileNotFoundError:
-                raise MissingObjectError(f"{self.root / key} does not exist") from None
-        with file:
-            yield file
-
-    @contextlib.contextmanager
-    def open_range(self, key: str, first: int, size: int) -> Iterator[BinaryIO]:
-        """The file, from a position on."""
-        with self.open(key) as file:
-            file.seek(first)
-            yield cast("BinaryIO", Section(file, 0, size))
-
-    def list(self, prefix: str) -> list[str]:
-        """Keys of the files whose key starts with the prefix, hidden ones left out."""
-        folder = self.root / prefix.rpartition("/")[0]
-        found = (path.relative_to(self.root).as_posix() for path in folder.rglob("*") if path.is_file())
-        return sorted(key for key in found if key.startswith(prefix) and not key.rpartition("/")[2].startswith("."))
-
-    def delete(self, key: str) -> None:
-        """Remove the file."""
-        with _os_errors("delete", self.root / key):
-            (self.root / key).unlink(missing_ok=True)
-
-
-def _link(temporary: pathlib.Path, path: pathlib.Path) -> bool:
-    """Give a file its name; False where the name is taken. A rename would overwrite."""
-    try:
-        path.hardlink_to(temporary)
-    except FileExistsError:
-        return False
-    return True
-
-
-@contextlib.contextmanager
-def _os_errors(verb: str, path: pathlib.Path) -> Iterator[None]:
-    """Turn the system's errors into one line that says what was done to what."""
-    try:
-        yield
-    except OSError as error:
-        raise ObjectsError(f"cannot {verb} {path}: {error.strerror or error}") from error
-
-
-def _sync_directory(folder: pathlib.Path) -> None:
-    """Make a new name in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @dataclasses.dataclass(frozen=True)
