@@ -10,9 +10,7 @@ from typing import Final
 
 import polars as pl
 
-from pathstats_pipeline.archive import verify
-from pathstats_pipeline.archive.day import archived_events, manifests_of
-from pathstats_pipeline.archive.lifecycle import ArchiveRefusedError
+from pathstats_pipeline.archive.deleted import events_of_hours, manifests_of_deleted
 from pathstats_pipeline.archive.manifest import Manifest
 from pathstats_pipeline.events.load import Load, LoadFacts
 from pathstats_pipeline.events.window import HOUR, Window
@@ -79,11 +77,11 @@ class _Away:
 
     def events(self, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
         """The archived events of the window."""
-        within = pl.col("event_time").is_between(self.window.start, self.window.end, closed="left")
         if self.objects is not None:
+            hours = frozenset(self.window.hours())
             for manifest in self.manifests:
-                for batch in _events_within(self.objects, manifest, self.window):
-                    yield batch.filter(within).select(columns)
+                for batch in events_of_hours(self.objects, manifest, hours):
+                    yield batch.select(columns)
 
 
 def _away(warehouse: Warehouse, window: Window, archive: Callable[[], Objects]) -> _Away:
@@ -91,34 +89,8 @@ def _away(warehouse: Warehouse, window: Window, archive: Callable[[], Objects]) 
     if not deleted:
         return _Away(window, None, (), ())
     objects = archive()
-    manifests = [
-        manifest
-        for day in sorted({load.hour.date() for load in deleted})
-        for manifest in manifests_of(objects, day)
-        if deleted & set(manifest.loads)
-    ]
-    if lost := deleted.difference(*(manifest.loads for manifest in manifests)):
-        raise ArchiveRefusedError(
-            f"events of {len(lost)} load(s) were deleted, but no manifest covers them (first: {min(lost)}); "
-            "are the manifests still there?"
-        )
+    manifests = manifests_of_deleted(objects, deleted)
     return _Away(window, objects, manifests, _loads_in(manifests, window))
-
-
-def _events_within(objects: Objects, manifest: Manifest, window: Window) -> Iterator[pl.DataFrame]:
-    """At least those events of a generation that are in the window, and of the others no more than must be read.
-
-    Of an object whose hours are known, the ranges of the hours are fetched, each checked for itself: 24 hours, built
-    one by one, read the object once. Where all of them are needed, it is read in one go.
-    """
-    midnight = Window.of_day(manifest.date).start
-    wanted = [span for span in manifest.hours if window.start <= midnight + span.hour * HOUR < window.end]
-    if len(wanted) == len(manifest.hours):
-        yield from archived_events(objects, [manifest])
-        return
-    for span in wanted:
-        with objects.open_range(manifest.key, span.offset, span.size_bytes) as stream:
-            yield from verify.read_hour(stream, manifest, span)
 
 
 def _loads_in(manifests: Sequence[Manifest], window: Window) -> list[Load]:

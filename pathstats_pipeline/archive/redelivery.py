@@ -9,29 +9,22 @@ from collections.abc import Callable, Collection, Iterator
 
 import polars as pl
 
-from pathstats_pipeline.archive.day import archived_events, manifests_of
-from pathstats_pipeline.archive.lifecycle import ArchiveRefusedError
+from pathstats_pipeline.archive.deleted import events_of_hours, manifests_of_deleted
 from pathstats_pipeline.events.load import LoadFacts
 from pathstats_pipeline.storage.objects import Objects
 
 
 def deleted_ids(
-    archive: Callable[[], Objects], day: dt.date, hours: Collection[dt.datetime], loads: Collection[LoadFacts]
+    archive: Callable[[], Objects], hours: Collection[dt.datetime], loads: Collection[LoadFacts]
 ) -> Iterator[pl.DataFrame]:
-    """`event_time` and `event_id` of all archived events of these hours of a day, in batches.
+    """`event_time` and `event_id` of all archived events of these hours, in batches.
 
-    Reads the generations of the day that hold a load of which anything was deleted, each once, to its end. Raises
+    Reads these hours of the generations that hold a load of them of which anything was deleted, each once. Raises
     ArchiveRefusedError when no manifest covers such a load, and VerificationError, ManifestError or ObjectsError when
     the archive can't be read, or isn't what it was.
     """
-    deleted = {facts.load for facts in loads if facts.deleted_rows and facts.load.hour in hours}
     objects = archive()
-    manifests = [manifest for manifest in manifests_of(objects, day) if deleted & set(manifest.loads)]
-    if lost := deleted.difference(*(manifest.loads for manifest in manifests)):
-        raise ArchiveRefusedError(
-            f"events of {len(lost)} load(s) were deleted, but no manifest covers them (first: {min(lost)}); "
-            "are the manifests still there?"
-        )
-    wanted = pl.col("event_time").dt.truncate("1h").is_in(list(hours))
-    for batch in archived_events(objects, manifests):
-        yield batch.select("event_time", "event_id").filter(wanted)
+    deleted = {facts.load for facts in loads if facts.deleted_rows and facts.load.hour in hours}
+    for manifest in manifests_of_deleted(objects, deleted):
+        for batch in events_of_hours(objects, manifest, hours):
+            yield batch.select("event_time", "event_id")

@@ -81,7 +81,7 @@ def load_hours(
         unreadable += problems
         if files:
             landing.mark_day(day)
-        with _Redelivery(warehouse, archive, day, loads, files) as redelivery:
+        with _Redelivery(warehouse, archive, loads, files) as redelivery:
             for file in files:
                 try:
                     redelivery.assert_known(file)
@@ -114,19 +114,18 @@ class _Redelivery:
         self,
         warehouse: Warehouse,
         archive: Callable[[], Objects] | None,
-        day: dt.date,
         loads: Iterable[LoadFacts],
         files: Iterable[LandedFile],
     ) -> None:
         cleaned = {facts.load.hour for facts in loads if facts.deleted_rows}
         self._hours = cleaned & {file.load.hour for file in files if not file.rejected}
-        self._warehouse, self._archive, self._day, self._loads = warehouse, archive, day, list(loads)
+        self._warehouse, self._archive, self._loads = warehouse, archive, list(loads)
         self._problem: str | None = None
 
     def __enter__(self) -> Self:
         if self._hours:
             try:
-                self._warehouse.remember_archived(deleted_ids(self._objects, self._day, self._hours, self._loads))
+                self._warehouse.remember_archived(deleted_ids(self._objects, self._hours, self._loads))
             except _NO_ARCHIVE as error:
                 self._problem = f"not loaded: its hour was cleaned up, and the archive can't be read: {error}"
         return self

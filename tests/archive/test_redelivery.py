@@ -90,6 +90,46 @@ def test_the_archive_is_read_once_a_day_and_only_when_it_must_be(tmp_path: pathl
         assert sum(name.startswith("before open events/") for name in objects.faults.passed) == 1
 
 
+def test_an_hour_that_comes_again_is_looked_up_in_its_range(tmp_path: pathlib.Path) -> None:
+    """M11: of the object that hour is fetched and nothing else, and the known events of it are duplicates."""
+    objects = FakeObjects()
+    with world(tmp_path, objects) as here:
+        known = cleaned(here).filter(pl.col("event_time").dt.hour() == 5)
+        (manifest,) = here.archive()
+        here.landing.publish(Load(hour_of(5), "again"), known)
+
+        (facts,) = here.load().appended
+
+        assert (facts.rows, facts.duplicates) == (0, len(known))
+        assert objects.ranges == [(manifest.key, span.size_bytes) for span in manifest.hours if span.hour == 5]
+        assert len(known) == 600
+        here.assert_invariants(cleaned=True)
+
+
+def test_a_damaged_hour_of_the_archive_holds_up_that_hour_alone(tmp_path: pathlib.Path) -> None:
+    """M11: the object is changed within one hour: a load of that one waits, a load of another is appended."""
+    objects = FakeObjects()
+    with world(tmp_path, objects) as here:
+        before = cleaned(here)
+        (manifest,) = here.archive()
+        good = objects.stored[manifest.key]
+        damaged = bytearray(good)
+        damaged[manifest.hours[1].offset + manifest.hours[1].size_bytes // 2] ^= 1
+        objects.stored[manifest.key] = bytes(damaged)
+        appended = {}
+        for hour in (23, 5):
+            of_hour = before.filter(pl.col("event_time").dt.hour() == hour)
+            here.landing.publish(Load(hour_of(hour), "again"), of_hour)
+            loaded = here.load()
+            appended[hour] = [facts.duplicates for facts in loaded.appended]
+
+        assert appended == {23: [300], 5: []}
+        assert ["hour 05" in text for text in loaded.unreadable] == [True]
+        objects.stored[manifest.key] = good
+        assert [facts.duplicates for facts in here.load().appended] == [600]
+        here.assert_invariants(cleaned=True)
+
+
 @pytest.mark.parametrize("what", ["gone", "damaged", "no manifest", "down"])
 def test_without_the_archive_a_redelivery_waits_where_it_is(tmp_path: pathlib.Path, what: str) -> None:
     """M11: as long as nobody can say what was there, the load isn't appended, and is named; afterwards it is."""
