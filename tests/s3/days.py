@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
+import pytest
 from archive.fake_objects import FakeObjects
 from archive.worlds import DAY, WINDOW, World, world
 
@@ -34,7 +35,7 @@ CLEAN_FAILURES: Final = (
 
 
 class Thirds(SizeRule):
-    """Three parts for the small day of the tests; the server's floor must be lowered to it."""
+    """Three parts for the small day of the tests; `copy_of` lowers the server's floor to them."""
 
     def part_bytes(self, rows: int) -> int:
         """So small that the day is three parts."""
@@ -44,6 +45,8 @@ class Thirds(SizeRule):
 PART_BYTES: Final = 600
 THREE_PARTS: Final = Thirds(multipart_mb=0)
 ONE_PUT: Final = SizeRule()
+RULES: Final = pytest.mark.parametrize("rule", [ONE_PUT, THREE_PARTS], ids=["single", "3 parts"])
+"""Both ways of an object to the server."""
 ROWS: Final = 40
 
 
@@ -68,7 +71,8 @@ def prepare(directory: pathlib.Path) -> Prepared:
 
 @contextlib.contextmanager
 def copy_of(prepared: Prepared, to: pathlib.Path, strict: Strict) -> Iterator[World]:
-    """The prepared day in a directory of its own, on the strict server."""
+    """The prepared day in a directory of its own, on the strict server, which takes parts as small as the day's."""
+    strict.server.part_floor = PART_BYTES
     shutil.copytree(prepared.directory, to)
     with world(to, strict.objects) as here:
         here.accepted = prepared.accepted.copy()

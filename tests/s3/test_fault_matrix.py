@@ -16,7 +16,6 @@ from pathstats_pipeline.archive.strategy import SizeRule
 from .days import (
     CLEAN_FAILURES,
     ONE_PUT,
-    PART_BYTES,
     THREE_PARTS,
     Prepared,
     assert_finishes,
@@ -84,7 +83,6 @@ def test_m15_every_cell_ends_well(
     """M15: the fault comes for ever, then once, then never."""
     verb, key = VERBS[name]
     size_rule: SizeRule = THREE_PARTS if rule == "3 parts" else ONE_PUT
-    strict.server.part_floor = PART_BYTES
     if name == "Abort":  # a dead run left an upload to our very key
         strict.objects.client.create_multipart_upload(Bucket=strict.objects.bucket, Key=f"archive/{prepared.key}")
     with copy_of(prepared, tmp_path / "here", strict) as here:

@@ -12,7 +12,7 @@ from pathstats_pipeline.archive.verify import VerificationError
 from .days import (
     CLEAN_FAILURES,
     ONE_PUT,
-    PART_BYTES,
+    RULES,
     THREE_PARTS,
     Prepared,
     assert_finishes,
@@ -22,8 +22,6 @@ from .days import (
 )
 from .faults import Fault
 from .stores import ATTEMPTS, Strict
-
-RULES = pytest.mark.parametrize("rule", [ONE_PUT, THREE_PARTS], ids=["single", "3 parts"])
 
 
 @pytest.mark.parametrize("key", ["claims/", "events/", "metadata/"])
@@ -47,7 +45,6 @@ def test_m5_an_upload_whose_answer_is_lost_ends_in_success(
     prepared: Prepared, tmp_path: pathlib.Path, strict: Strict, verb: str
 ) -> None:
     """M5 A for an upload in parts: one object, and no upload left to pay for, not even one whose id we never heard."""
-    strict.server.part_floor = PART_BYTES
     strict.fail(Fault.RESET_AFTER, verb, times=1)
     with copy_of(prepared, tmp_path / "here", strict) as here:
         here.archive(THREE_PARTS)
@@ -62,7 +59,6 @@ def test_m5_other_bytes_at_the_key_stay_and_are_told(
     prepared: Prepared, tmp_path: pathlib.Path, strict: Strict, rule: SizeRule
 ) -> None:
     """M5 B: something else stands at the key: nothing is overwritten, committed or deleted; one line says so."""
-    strict.server.part_floor = PART_BYTES
     with copy_of(prepared, tmp_path / "one", strict) as other:
         (manifest,) = other.archive()
     strict.bucket.objects.clear()
@@ -100,7 +96,6 @@ def test_m6_complete_is_judged_by_the_object(
 
     An empty 200 is no success by itself; an upload that is gone is one where the object is there.
     """
-    strict.server.part_floor = PART_BYTES
     strict.fail(fault, "Complete", times=times)
     with copy_of(prepared, tmp_path / "here", strict) as here:
         if done:

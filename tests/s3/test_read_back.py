@@ -14,7 +14,7 @@ from pathstats_pipeline.storage.objects import ObjectsError
 from .days import (
     CLEAN_FAILURES,
     ONE_PUT,
-    PART_BYTES,
+    RULES,
     THREE_PARTS,
     Prepared,
     assert_finishes,
@@ -26,7 +26,6 @@ from .faults import Fault
 from .stores import ATTEMPTS, Strict
 from .strict_server import flipped
 
-RULES = pytest.mark.parametrize("rule", [ONE_PUT, THREE_PARTS], ids=["single", "3 parts"])
 LIES = [
     (Fault.KEEPS_NOTHING, "does not exist"),
     (Fault.GARBAGE, "damaged within"),
@@ -48,7 +47,6 @@ def test_m2_a_store_that_keeps_something_else_is_found_out(
     words: str,
 ) -> None:
     """M2: it said 200, and what it gives back is not the day: one line, no manifest, no row deleted."""
-    strict.server.part_floor = PART_BYTES
     strict.fail(lie, "Complete" if rule is THREE_PARTS else "Put", "events/")
     with copy_of(prepared, tmp_path / "here", strict) as here:
         with pytest.raises(CLEAN_FAILURES, match=words) as caught:
@@ -115,7 +113,6 @@ def test_m18_a_bit_that_flips_on_the_way_is_refused_by_the_server(
     prepared: Prepared, tmp_path: pathlib.Path, strict: Strict, rule: SizeRule
 ) -> None:
     """M18: our own CRC32 goes with every body: the server refuses a damaged one, and a second try brings the day."""
-    strict.server.part_floor = PART_BYTES
     strict.fail(Fault.FLIPPED, "UploadPart" if rule is THREE_PARTS else "Put", "events/")
     with copy_of(prepared, tmp_path / "here", strict) as here:
         with pytest.raises(ObjectsError, match="BadDigest"):
@@ -133,7 +130,6 @@ def test_m18_a_server_without_checksums_is_found_out_by_reading_back(
     prepared: Prepared, tmp_path: pathlib.Path, strict: Strict, rule: SizeRule
 ) -> None:
     """M18: a server that checks nothing keeps the damaged body; it is read back before anything rests on it."""
-    strict.server.part_floor = PART_BYTES
     verb = "UploadPart" if rule is THREE_PARTS else "Put"
     strict.fail(Fault.NO_CHECKSUMS)
     strict.fail(Fault.FLIPPED, verb, "events/")

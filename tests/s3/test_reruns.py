@@ -1,6 +1,8 @@
 """M4: what is archived and deleted is never written again, whatever was forgotten; an empty read shadows nothing."""
 
+import contextlib
 import pathlib
+from collections.abc import Iterator
 
 import pytest
 from archive.fake_objects import FakeObjects
@@ -10,10 +12,8 @@ from pathstats_pipeline.archive.cleanup import CleanedDay, CleanupRefusedError
 from pathstats_pipeline.archive.lifecycle import State
 from pathstats_pipeline.archive.strategy import SizeRule
 
-from .days import ONE_PUT, PART_BYTES, THREE_PARTS, Prepared, copy_of, is_one_line
+from .days import ONE_PUT, RULES, Prepared, copy_of, is_one_line
 from .stores import Strict
-
-RULES = pytest.mark.parametrize("rule", [ONE_PUT, THREE_PARTS], ids=["single", "3 parts"])
 
 
 def etags(strict: Strict) -> dict[str, str]:
@@ -38,7 +38,6 @@ def test_m4_a_run_after_clean_up_only_reads(
     prepared: Prepared, tmp_path: pathlib.Path, strict: Strict, rule: SizeRule
 ) -> None:
     """M4: runs 2 to 4 of archive and clean-up: GET, HEAD, LIST; every ETag stays; no row comes or goes."""
-    strict.server.part_floor = PART_BYTES
     with copy_of(prepared, tmp_path / "here", strict) as here:
         here.archive(rule)
         here.clean()
@@ -51,20 +50,28 @@ def test_m4_a_run_after_clean_up_only_reads(
         here.assert_invariants(cleaned=True)
 
 
+@contextlib.contextmanager
+def without_tables(
+    day: contextlib.AbstractContextManager[World], rule: SizeRule, *tables: str, cleaned: bool
+) -> Iterator[World]:
+    """A day that is archived, recorded, and cleaned up or not, and then loses what stands in these tables."""
+    with day as here:
+        here.warehouse.record_archives(DAY, here.archive(rule), ["s3://x"])
+        if cleaned:
+            here.clean()
+        for table in tables:
+            here.warehouse._run(f"DELETE FROM pathstats.{table}")
+        yield here
+
+
 @RULES
 @pytest.mark.parametrize("cleaned", [False, True])
 def test_m4_records_that_were_lost_are_made_again(
     prepared: Prepared, tmp_path: pathlib.Path, strict: Strict, rule: SizeRule, *, cleaned: bool
 ) -> None:
     """M4: without `archive_steps` and `archives`, what stands on S3 is confirmed, and nothing is sent."""
-    strict.server.part_floor = PART_BYTES
-    with copy_of(prepared, tmp_path / "here", strict) as here:
-        manifests = here.archive(rule)
-        here.warehouse.record_archives(DAY, manifests, ["s3://x"])
-        if cleaned:
-            here.clean()
-        for table in ("archive_steps", "archives"):
-            here.warehouse._run(f"DELETE FROM pathstats.{table}")
+    day = copy_of(prepared, tmp_path / "here", strict)
+    with without_tables(day, rule, "archive_steps", "archives", cleaned=cleaned) as here:
         assert_only_read(here, strict, rule)
         assert [record.state for record in here.warehouse.generation_records(DAY)] == [State.MANIFESTED]
         here.clean()
@@ -77,12 +84,8 @@ def test_m4_a_ledger_that_was_lost_shadows_nothing(
     prepared: Prepared, tmp_path: pathlib.Path, strict: Strict, rule: SizeRule, *, cleaned: bool
 ) -> None:
     """M4: no load is known any more: no empty generation; nothing is deleted either, nobody knows what was brought."""
-    strict.server.part_floor = PART_BYTES
-    with copy_of(prepared, tmp_path / "here", strict) as here:
-        here.archive(rule)
-        if cleaned:
-            here.clean()
-        here.warehouse._run("DELETE FROM pathstats.loads")
+    day = copy_of(prepared, tmp_path / "here", strict)
+    with without_tables(day, rule, "loads", cleaned=cleaned) as here:
         hot = here.hot()
         assert_only_read(here, strict, rule)
         with pytest.raises(CleanupRefusedError, match="g0001 covers other events than its loads brought") as caught:
@@ -100,7 +103,6 @@ def test_m4_a_new_warehouse_finds_its_archive(
     prepared: Prepared, tmp_path: pathlib.Path, strict: Strict, rule: SizeRule
 ) -> None:
     """M4: with nothing but the landing zone and S3 left, the day is loaded, confirmed, and cleaned up; none is sent."""
-    strict.server.part_floor = PART_BYTES
     with copy_of(prepared, tmp_path / "here", strict) as here:
         here.archive(rule)
         with world(tmp_path / "new", strict.objects) as new:

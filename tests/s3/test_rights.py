@@ -15,11 +15,9 @@ from pathstats_pipeline.cli import cli
 from pathstats_pipeline.storage.landing import Landing
 from pathstats_pipeline.storage.objects import ObjectsError, S3Objects
 
-from .days import ONE_PUT, PART_BYTES, THREE_PARTS, Prepared, assert_finishes, copy_of, is_one_line
+from .days import RULES, Prepared, assert_finishes, copy_of, is_one_line
 from .faults import Fault
 from .stores import Strict
-
-RULES = pytest.mark.parametrize("rule", [ONE_PUT, THREE_PARTS], ids=["single", "3 parts"])
 
 
 @RULES
@@ -27,7 +25,6 @@ def test_m26_the_whole_life_needs_no_right_to_delete_or_overwrite(
     prepared: Prepared, tmp_path: pathlib.Path, strict: Strict, rule: SizeRule
 ) -> None:
     """M26: with DeleteObject and unconditional puts denied, a day and its late load go all the way."""
-    strict.server.part_floor = PART_BYTES
     strict.server.denied |= {"Delete", "DeleteMany", "unconditional Put"}
     with copy_of(prepared, tmp_path / "here", strict) as here:
         assert_finishes(here, strict, rule)

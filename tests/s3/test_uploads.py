@@ -62,7 +62,6 @@ def test_m16_what_a_dead_run_left_is_swept_and_nothing_else(
 
     The live one among them can still be completed.
     """
-    strict.server.part_floor = PART_BYTES
     strict.fail(Fault.FORBIDDEN, "Complete")
     with copy_of(prepared, tmp_path / "here", strict) as here:
         with pytest.raises(ObjectsError):
