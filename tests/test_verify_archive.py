@@ -4,19 +4,24 @@ import ast
 import gzip
 import json
 import pathlib
+import runpy
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 
 import pytest
+import xxhash
 from archive.worlds import DAY, WINDOW, world
 from conftest import s3_client_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pathstats_pipeline.storage.local_s3 import LocalS3
 from pathstats_pipeline.storage.objects import S3Objects
 
 TOOL = pathlib.Path(__file__).parents[1] / "tools" / "verify_archive.py"
+TOOL_CODE = runpy.run_path(str(TOOL))
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +69,14 @@ def test_it_is_one_short_file_for_old_pythons() -> None:
 
     assert names <= sys.stdlib_module_names
     assert not [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-    assert len(TOOL.read_text().splitlines()) < 250
+    assert len(TOOL.read_text().splitlines()) < 330
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(min_size=129, max_size=3000))
+def test_its_xxh3_is_xxh3(line: bytes) -> None:
+    """The hash that it carries is that of the xxhash package, around every border between the ways of reckoning."""
+    assert TOOL_CODE["xxh3_128"](line) == xxhash.xxh3_128_intdigest(line)
 
 
 def _manifest(root: pathlib.Path, number: int = 1) -> pathlib.Path:

@@ -8,8 +8,9 @@ the object is one whole gzip member; its size, SHA-256, raw size, number of rows
 line is one strict JSON object whose event_time lies inside the day; first and last times are the manifest's; the
 generations of a day are numbered without gaps.
 
-The digest is order-free: over all lines without their \n, the sums modulo 2**64 of the first and of the second eight
-bytes (big-endian) of each line's SHA-256, as 32 hexadecimal digits.
+The digest is order-free: over all lines without their \n, the sum modulo 2**128 of each line's XXH3 (128 bits, no
+seed), as 32 hexadecimal digits. XXH3 isn't in the standard library and stands below, as its specification has it; it
+costs some 20 microseconds a line.
 
 Prints one line for each object. Exit code 0 when all is well, 1 when anything is wrong, 2 for wrong usage. Objects that
 no manifest names are told, and are no error (a run that died may have left them) unless --strict is given: someone who
@@ -22,13 +23,13 @@ import hashlib
 import json
 import pathlib
 import re
+import struct
 import sys
 import zlib
 
 CHUNK_BYTES = 1 << 20
 GZIP_WBITS = 31
-MASK = (1 << 64) - 1
-DIGEST_ALGORITHM = "sum-sha256-2x64"
+DIGEST_ALGORITHM = "sum-xxh3-128"
 MANIFEST_NAME = re.compile(r"metadata/dt=(\d{4}-\d{2}-\d{2})/g(\d{4,})\.json")
 OBJECT_NAME = re.compile(r"events/dt=(\d{4}-\d{2}-\d{2})/events-\1-g(\d{4,})-([0-9a-f]{8})\.jsonl\.gz")
 TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6}Z")
@@ -48,6 +49,95 @@ COLUMNS = (
 
 class Wrong(Exception):  # noqa: N818 - it is a verdict
     """Something isn't what it should be; the text says what."""
+
+
+# XXH3 with 128 bits, https://github.com/Cyan4973/xxHash/blob/dev/doc/xxhash_spec.md: its default secret and its primes.
+SECRET = bytes.fromhex(
+    "b8fe6c3923a44bbe7c01812cf721ad1cded46de9839097db7240a4a4b7b3671fcb79e64eccc0e578825ad07dccff7221b8084674f743248e"
+    "e03590e6813a264c3c2852bb91c300cb88d0658b1b532ea371644897a20df94e3819ef46a9deacd8a8fa763fe39c343ff9dcbbc7c70b4f1d"
+    "8a51e04bcdb45931c89f7ec9d9787364eac5ac8334d3ebc3c581a0fffa1363eb170ddd51b7f0da49d316552629d4689e2b16be587d47a1fc"
+    "8ff8b8d17ad031ce45cb3a8f95160428afd7fbcabb4b407e"
+)
+MASK = (1 << 64) - 1
+LOW_HALF = (1 << 32) - 1
+P32_1, P32_2, P32_3 = 0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D
+P64_1, P64_2, P64_3 = 0x9E3779B185EBCA87, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9
+P64_4, P64_5 = 0x85EBCA77C2B2AE63, 0x27D4EB2F165667C5
+SHORTEST, LONGEST_SHORT = 129, 240
+STRIPE, STRIPES = 64, 16
+
+
+def words(data, at, count=8):
+    """So many 64-bit numbers of data."""
+    return struct.unpack_from(f"<{count}Q", data, at)
+
+
+STRIPE_KEYS = [words(SECRET, 8 * number) for number in range(STRIPES)]
+SCRAMBLE_KEYS, LAST_KEYS = words(SECRET, 128), words(SECRET, 121)
+
+
+def fold(left, right):
+    """The halves of a product of two 64-bit numbers, one upon the other."""
+    product = left * right
+    return (product ^ product >> 64) & MASK
+
+
+def avalanche(value):
+    """Every bit of a number has its say in every bit of this."""
+    value &= MASK
+    value = (value ^ value >> 37) * 0x165667919E3779F9 & MASK
+    return value ^ value >> 32
+
+
+def xxh3_128(line):
+    """XXH3 of a line as a number of 128 bits; one with all columns of an event is never shorter than 129 bytes."""
+    if len(line) < SHORTEST:
+        raise Wrong(f"{len(line)} bytes are too short for an event")
+    low, high = (short_xxh3 if len(line) <= LONGEST_SHORT else long_xxh3)(line)
+    return high << 64 | low
+
+
+def short_xxh3(line):
+    """Both halves of the hash of 129 to 240 bytes."""
+    size = len(line)
+    low, high = size * P64_1 & MASK, 0
+    ends = [(32 * at, 32 * at + 16, 32 * at if at < 4 else 32 * at - 125) for at in range(size // 32)]
+    for turn, (first, second, key) in enumerate([*ends, (size - 16, size - 32, 103)]):
+        if turn == 4:
+            low, high = avalanche(low), avalanche(high)
+        (a, b), (c, d), keys = words(line, first, 2), words(line, second, 2), words(SECRET, key, 4)
+        low = (low + fold(a ^ keys[0], b ^ keys[1]) & MASK) ^ (c + d & MASK)
+        high = (high + fold(c ^ keys[2], d ^ keys[3]) & MASK) ^ (a + b & MASK)
+    return avalanche(low + high), -avalanche(low * P64_1 + high * P64_4 + size * P64_2) & MASK
+
+
+def long_xxh3(line):
+    """Both halves of the hash of more than 240 bytes."""
+    size = len(line)
+    sums = [P32_3, P64_1, P64_2, P64_3, P64_4, P32_2, P64_5, P32_1]
+    for number in range((size - 1) // STRIPE):
+        accumulate(sums, words(line, STRIPE * number), STRIPE_KEYS[number % STRIPES])
+        if number % STRIPES == STRIPES - 1:
+            for at, key in enumerate(SCRAMBLE_KEYS):
+                value = sums[at] & MASK
+                sums[at] = (value ^ value >> 47 ^ key) * P32_1 & MASK
+    accumulate(sums, words(line, size - STRIPE), LAST_KEYS)
+    return merged(sums, 11, size * P64_1), merged(sums, 117, ~(size * P64_2))
+
+
+def accumulate(sums, data, keys):
+    """Take 64 bytes into the sums, which are cut to 64 bits later."""
+    for at in range(8):
+        keyed = data[at] ^ keys[at]
+        sums[at ^ 1] += data[at]
+        sums[at] += (keyed & LOW_HALF) * (keyed >> 32)
+
+
+def merged(sums, key, start):
+    """One half of the hash, of the sums."""
+    keys = words(SECRET, key)
+    pairs = (fold((sums[at] ^ keys[at]) & MASK, (sums[at + 1] ^ keys[at + 1]) & MASK) for at in (0, 2, 4, 6))
+    return avalanche(start + sum(pairs))
 
 
 def members(pairs):
@@ -121,22 +211,20 @@ def check_line(number, line, day, facts):
     time = event["event_time"]
     if not isinstance(time, str) or not TIME.fullmatch(time) or time[:10] != day:
         raise Wrong(f"line {number}: event_time {time!r} is not inside {day}")
-    sha256 = hashlib.sha256(line).digest()
     facts["rows"] += 1
-    facts["low"] = (facts["low"] + int.from_bytes(sha256[:8], "big")) & MASK
-    facts["high"] = (facts["high"] + int.from_bytes(sha256[8:16], "big")) & MASK
+    facts["sum"] += xxh3_128(line)
     facts["first_event_time"] = min(facts["first_event_time"] or time, time)
     facts["last_event_time"] = max(facts["last_event_time"] or time, time)
 
 
 def facts_of(path, day):
     """What reading an object to its end shows; raises Wrong."""
-    facts = {"bytes": 0, "raw_bytes": 0, "rows": 0, "low": 0, "high": 0}
+    facts = {"bytes": 0, "raw_bytes": 0, "rows": 0, "sum": 0}
     facts.update({"sha256": None, "first_event_time": None, "last_event_time": None})
     with path.open("rb") as stream:
         for number, line in enumerate(lines(decompressed(stream, facts)), start=1):
             check_line(number, line, day, facts)
-    facts["digest"] = "{:016x}{:016x}".format(facts.pop("low"), facts.pop("high"))
+    facts["digest"] = "{:032x}".format(facts.pop("sum") % (1 << 128))
     return facts
 
 

@@ -5,6 +5,7 @@ row gives the same bytes. Reading the lines back is the canonical log format's w
 """
 
 import dataclasses
+import struct
 from typing import Final, Self
 
 import numpy as np
@@ -15,39 +16,38 @@ import pyarrow as pa
 
 from pathstats_pipeline.events.schema import EVENT_COLUMNS, TIME
 
-_LANE_BITS: Final = 64
-_LANE_HEX: Final = 16
-_SHA_HEX: Final = 64
-_MASK: Final = (1 << _LANE_BITS) - 1
+_DIGEST_BITS: Final = 128
 _NEWLINE: Final = 10
+_VIEW: Final = struct.Struct("<i4xii")
+"""Length, the first four bytes, number of the buffer, offset in it; up to 12 bytes stand in the view itself."""
+_INLINE_BYTES: Final = 12
 
 
 @dataclasses.dataclass(frozen=True)
 class Digest:
-    r"""Order-free digest of a multiset of lines: their count, and two sums modulo 2**64.
+    r"""Order-free digest of a multiset of lines: their count, and a sum modulo 2**128.
 
-    The sums run over the first and the second eight bytes (big-endian) of each line's SHA-256, the line taken without
-    its `\n`. Digests add: the digest of a union is the sum of the digests, whatever the order and the batching; a
-    line that is missing, doubled or changed changes it.
+    The sum runs over the XXH3 (128 bits, no seed) of each line, taken without its `\n`. Digests add: the digest of a
+    union is the sum of the digests, whatever the order and the batching; a line that is missing, doubled or changed
+    changes it. It finds what breaks by itself, not what somebody forges (docs/decisions/0003).
     """
 
     rows: int = 0
-    low: int = 0
-    high: int = 0
+    total: int = 0
 
     def __add__(self, other: Self) -> "Digest":
         """The digest of both multisets together."""
-        return Digest(self.rows + other.rows, (self.low + other.low) & _MASK, (self.high + other.high) & _MASK)
+        return Digest(self.rows + other.rows, (self.total + other.total) % (1 << _DIGEST_BITS))
 
     @property
     def hex(self) -> str:
-        """Both sums as 32 hexadecimal digits; what ledgers and manifests hold beside the row count."""
-        return f"{self.low:016x}{self.high:016x}"
+        """The sum as 32 hexadecimal digits; what ledgers and manifests hold beside the row count."""
+        return f"{self.total:032x}"
 
     @classmethod
     def parse(cls, rows: int, digest: str) -> Self:
         """The digest that `hex` wrote."""
-        return cls(rows, int(digest[:_LANE_HEX], 16), int(digest[_LANE_HEX:], 16))
+        return cls(rows, int(digest, 16))
 
 
 def to_lines(events: pl.DataFrame) -> pl.Series:
@@ -97,15 +97,9 @@ def _dates(days: npt.NDArray[np.int64]) -> npt.NDArray[np.bytes_]:
 
 def digest_of(lines: pl.Series) -> Digest:
     """The digest of these lines."""
-    sha = pl.DataFrame({"line": lines}).select(plh.col("line").chash.sha2_256()).to_series()
-    if sha.is_empty():
-        return Digest()
-    digits = np.frombuffer(_text_buffer(sha), np.uint8).reshape(-1, _SHA_HEX)[:, : 2 * _LANE_HEX]
-    # "0" to "9" are 0x30 to 0x39, "a" to "f" are 0x61 to 0x66. A sum of numbers is the sum of their digits' sums.
-    sums = ((digits & 15) + 9 * (digits >> 6)).sum(axis=0, dtype=np.int64).tolist()
-    lanes = sums[:_LANE_HEX], sums[_LANE_HEX:]
-    low, high = (sum(each << 4 * at for at, each in enumerate(reversed(lane))) for lane in lanes)
-    return Digest(len(sha), low & _MASK, high & _MASK)
+    # Polars' sums of integers wrap: here, modulo 2**128.
+    total = lines.to_frame("line").select(plh.col("line").nchash.xxh3_128().sum()).item()
+    return Digest(len(lines), total)
 
 
 def to_bytes(lines: pl.Series) -> bytes:
@@ -134,9 +128,12 @@ def from_bytes(data: bytes) -> pl.Series:
     return pl.Series("line", pl.from_arrow(texts)).gather_every(2)
 
 
-def _text_buffer(texts: pl.Series) -> memoryview:
-    """The UTF-8 of all texts, one after another."""
-    array = texts.to_arrow(compat_level=pl.CompatLevel.oldest())
-    _, borders, data = array.buffers()
-    first, last = np.frombuffer(borders, np.int64)[[array.offset, array.offset + len(array)]].tolist()
-    return memoryview(data or b"")[first:last]
+def _text_buffer(text: pl.Series) -> memoryview:
+    """The UTF-8 of a single text, where it lies: Arrow's layout of string views."""
+    array = text.to_arrow(compat_level=pl.CompatLevel.newest())
+    _, views, *data = array.buffers()
+    at = array.offset * _VIEW.size
+    length, buffer, start = _VIEW.unpack_from(views, at)
+    if length <= _INLINE_BYTES:
+        return memoryview(views)[at + 4 : at + 4 + length]
+    return memoryview(data[buffer])[start : start + length]

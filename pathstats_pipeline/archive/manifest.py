@@ -17,7 +17,7 @@ from pathstats_pipeline.events.load import Load
 from pathstats_pipeline.events.window import from_rfc3339, rfc3339
 
 SCHEMA_VERSION: Final = 1
-DIGEST_NAME: Final = "sum-sha256-2x64"
+DIGEST_NAME: Final = "sum-xxh3-128"
 
 
 _EVENTS: Final = "events/dt="
@@ -95,6 +95,8 @@ class Manifest:
             document: dict[str, Any] = json.loads(text)
             if document["schema_version"] != SCHEMA_VERSION:
                 raise ManifestError(f"manifest has schema_version {document['schema_version']}, not {SCHEMA_VERSION}")
+            if document["digest_algorithm"] != DIGEST_NAME:
+                raise ManifestError(f"manifest has digest_algorithm {document['digest_algorithm']}, not {DIGEST_NAME}")
             date = dt.date.fromisoformat(document["date"])
             manifest = cls(
                 date=date,

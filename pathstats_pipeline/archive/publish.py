@@ -24,6 +24,8 @@ from pathstats_pipeline.archive.strategy import Strategy
 from pathstats_pipeline.storage.objects import ArchiveObjects
 
 _HOUR_MICROSECONDS: Final = 3_600_000_000
+_COMPRESSORS: Final = 1
+"""Compressing takes a third of the time of making the lines."""
 
 
 class ArchiveError(RuntimeError):
@@ -65,8 +67,8 @@ def publish(
     the object becomes visible; what it raises stops that. A single put is spooled to a temporary file, since S3 wants
     its length; a multipart upload goes out part by part.
     """
-    with ahead.threads(threads) as workers:
-        sending = _Sending(generation, batches, workers, permission)
+    with ahead.threads(threads) as encoders, ahead.threads(_COMPRESSORS) as compressors:
+        sending = _Sending(generation, _Workers(encoders, compressors), batches, permission)
         if generation.strategy is Strategy.MULTIPART:
             objects.put_parts(generation.key, gzipped.in_parts(sending, generation.part_bytes))
             return sending.facts
@@ -81,20 +83,28 @@ def publish(
         return sending.facts
 
 
+@dataclasses.dataclass(frozen=True)
+class _Workers:
+    """Threads for the two halves of the work: those that compress are good for nothing else, see gzipped.py."""
+
+    encoders: Ahead
+    compressors: Ahead
+
+
 class _Sending:
     """The object of a generation on its way: its pieces, counted and hashed; asks for permission at their end."""
 
     def __init__(
         self,
         generation: Generation,
+        workers: _Workers,
         batches: Iterable[pl.DataFrame],
-        workers: Ahead,
         permission: Callable[[], None],
     ) -> None:
         self._generation, self._permission = generation, permission
         self._size, self._sha256 = 0, hashlib.sha256()
         self._digests: dict[str, Digest] = {}
-        self._member = gzipped.GzipRuns(self._lines(batches, workers), workers)
+        self._member = gzipped.GzipRuns(self._lines(batches, workers.encoders), workers.compressors)
 
     def __iter__(self) -> Iterator[bytes]:
         for piece in self._member:
@@ -112,9 +122,9 @@ class _Sending:
         )
         return Sent(self._size, self._sha256.hexdigest(), spans)
 
-    def _lines(self, batches: Iterable[pl.DataFrame], workers: Ahead) -> Iterator[tuple[str, memoryview]]:
+    def _lines(self, batches: Iterable[pl.DataFrame], encoders: Ahead) -> Iterator[tuple[str, memoryview]]:
         """The JSON lines of the events by hour; ends with an error where they aren't the ledger's."""
-        for hour, digest, lines in workers.map(_encode, _by_hour(batches)):
+        for hour, digest, lines in encoders.map(_encode, _by_hour(batches)):
             self._digests[hour] = self._digests.get(hour, Digest()) + digest
             yield hour, lines
         digest, expected = sum(self._digests.values(), Digest()), self._generation.digest
@@ -128,7 +138,14 @@ class _Sending:
 def _by_hour(batches: Iterable[pl.DataFrame]) -> Iterator[tuple[str, pl.DataFrame]]:
     """The batches, cut where an hour ends."""
     for batch in batches:
-        hours_of_day = batch["event_time"].to_physical().to_numpy() // _HOUR_MICROSECONDS % 24
+        if batch.is_empty():
+            continue
+        times = batch["event_time"].to_physical().to_numpy()
+        first, last = times.min() // _HOUR_MICROSECONDS, times.max() // _HOUR_MICROSECONDS
+        if first == last:  # as it is in every batch of the warehouse's
+            yield f"{first % 24:02d}", batch
+            continue
+        hours_of_day = times // _HOUR_MICROSECONDS % 24
         borders = [0, *(np.flatnonzero(np.diff(hours_of_day)) + 1).tolist(), len(batch)]
         for start, end in itertools.pairwise(borders):
             if end > start:

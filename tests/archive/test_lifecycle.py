@@ -27,7 +27,7 @@ TODAY = NOW.date()
 
 def facts(hour: int, load_id: str, rows: int = 10, deleted_rows: int = 0) -> LoadFacts:
     """A load that brought so many events, each with a digest of its own."""
-    digest = Digest(rows, zlib.crc32(load_id.encode()) + hour if rows else 0, rows).hex
+    digest = Digest(rows, zlib.crc32(load_id.encode()) + hour if rows else 0).hex
     first, last = (hour_of(hour), hour_of(hour) + dt.timedelta(minutes=59)) if rows else (None, None)
     return LoadFacts(Load(hour_of(hour), load_id), rows, 0, 0, digest, first, last, deleted_rows)
 

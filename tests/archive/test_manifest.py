@@ -15,7 +15,7 @@ from pathstats_pipeline.events.load import Load
 
 from .worlds import hour_of, manifest_of
 
-FACTS = ObjectFacts(10, 100, "ab" * 32, Digest(7, 2**63 + 1, 2))
+FACTS = ObjectFacts(10, 100, "ab" * 32, Digest(7, 2**127 + 1))
 MANIFEST = manifest_of(FACTS, Load(hour_of(0), "same"), Load(hour_of(5), "same"), Load(hour_of(5), 'ü"\\\n'))
 KEYS = [
     "date",
