@@ -24,7 +24,8 @@ from pathstats_pipeline.archive.claims import Claimant
 from pathstats_pipeline.archive.day import Archiver
 from pathstats_pipeline.archive.strategy import SizeRule, Strategy
 from pathstats_pipeline.events.window import Window
-from pathstats_pipeline.storage.local_s3 import REGION, LocalS3, local_s3
+from pathstats_pipeline.storage.local_s3 import LocalS3, local_s3
+from pathstats_pipeline.storage.local_server import REGION
 from pathstats_pipeline.storage.objects import S3Objects
 from pathstats_pipeline.storage.warehouse import open_warehouse
 

@@ -13,7 +13,8 @@ os.environ["PATHSTATS_START_DATE"] = "2012-01-01"
 
 from other_s3 import ministack
 
-from pathstats_pipeline.storage.local_s3 import REGION, LocalS3, local_s3
+from pathstats_pipeline.storage.local_s3 import LocalS3, local_s3
+from pathstats_pipeline.storage.local_server import REGION
 from pathstats_pipeline.storage.objects import S3Objects
 
 SHARED_DATA = pathlib.Path(__file__).parents[2] / "shared" / "data"

@@ -23,7 +23,8 @@ from pathstats_pipeline.events.schema import EVENT_NAMES, EVENT_SCHEMA
 from pathstats_pipeline.events.window import Window
 from pathstats_pipeline.settings import load_settings
 from pathstats_pipeline.storage.connect import landing_zone
-from pathstats_pipeline.storage.local_s3 import REGION, LocalS3
+from pathstats_pipeline.storage.local_s3 import LocalS3
+from pathstats_pipeline.storage.local_server import REGION
 from pathstats_pipeline.storage.objects import S3Objects
 from pathstats_pipeline.storage.warehouse import open_warehouse
 

@@ -19,15 +19,12 @@ from pathstats_pipeline.events.formats.parsed import LogFormat
 from pathstats_pipeline.events.load import Load
 from pathstats_pipeline.events.schema import EVENT_NAMES, PARSED_SCHEMA, REJECTED_SCHEMA
 from pathstats_pipeline.events.window import naive_utc
+from pathstats_pipeline.intake.limits import CLOCK_NEVER_SET, reason_outside
 from pathstats_pipeline.intake.lines import LineBlock, Source, SourceError, open_source, read_blocks
 from pathstats_pipeline.intake.sources import Segment, next_segments, survey
 from pathstats_pipeline.settings import Settings
 from pathstats_pipeline.storage.landing import Landing
 
-CLOCK_NEVER_SET: Final = dt.datetime(2000, 1, 2)  # noqa: DTZ001 - naive UTC
-"""Clocks that were never set begin in 1970 or 2000; where no first partition is set, earlier lines are rejected."""
-FUTURE_TOLERANCE: Final = dt.timedelta(days=1)
-"""How far ahead of ours an event's clock may be; beyond, its line is rejected."""
 SAMPLE_LINES: Final = 2_000
 SETTLED_AFTER: Final = dt.timedelta(seconds=60)
 """Buffers of servers and log shippers are flushed sooner: a line that is still half after that stays half."""
@@ -223,17 +220,13 @@ class _Limited(io.RawIOBase):
 
 def _judge(events: pl.DataFrame, rejected: pl.DataFrame, intake: Intake) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Move the events that no partition can hold to the rejected lines."""
-    latest = intake.now + FUTURE_TOLERANCE
-    early, late = pl.col("event_time") < intake.first_hour, pl.col("event_time") > latest
-    if not len(events) or not events.select((early | late).any()).item():
+    reason = reason_outside(intake.first_hour, intake.now)
+    if not events.select(reason.is_not_null().any()).item():
         return events, rejected
-    reason = (
-        pl.when(early)
-        .then(pl.lit(f"before the first partition ({intake.first_hour:%Y-%m-%d})"))
-        .otherwise(pl.lit("more than a day in the future"))
+    moved = events.select(pl.col("line_number").alias("index"), reason.alias("reason")).filter(
+        pl.col("reason").is_not_null()
     )
-    moved = events.filter(early | late).select(pl.col("line_number").alias("index"), reason.alias("reason"))
-    return events.filter(~(early | late)), pl.concat([rejected, moved]).sort("index")
+    return events.filter(reason.is_null()), pl.concat([rejected, moved]).sort("index")
 
 
 def _counted(report: IngestReport, events: pl.DataFrame, rejected: pl.DataFrame) -> IngestReport:

