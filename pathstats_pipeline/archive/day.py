@@ -22,7 +22,7 @@ from pathstats_pipeline.storage.objects import ArchiveObjects, MissingObjectErro
 from pathstats_pipeline.storage.reading import TooWideError
 from pathstats_pipeline.storage.warehouse import Warehouse
 
-BATCH_ROWS = 5_000
+BATCH_ROWS = 4_096
 """Rows on their way from the warehouse to S3 at a time. The peak of a day grows with them: 20,000 took 75 MB more."""
 WIDE_BATCH_ROWS = 100
 """The same where rows are megabytes wide."""
