@@ -19,6 +19,7 @@ from pathstats_pipeline.archive import jsonl
 from pathstats_pipeline.events.formats.registry import choose
 from pathstats_pipeline.events.window import Window
 from pathstats_pipeline.intake.ingest import Intake, ingest_file
+from pathstats_pipeline.intake.logfiles import PathLogFile
 from pathstats_pipeline.storage.landing import Landing
 from pathstats_pipeline.storage.objects import DirectoryObjects
 
@@ -78,7 +79,7 @@ def _ours(source: pathlib.Path, root: pathlib.Path, format_name: str) -> None:
     shutil.rmtree(root, ignore_errors=True)
     first = Window.of_day(traffic.DAY).start
     landing = Landing(DirectoryObjects(root))
-    ingest_file(source, Intake(landing, first, traffic.NOW, functools.partial(choose, format_name)))
+    ingest_file(PathLogFile(source), Intake(landing, first, traffic.NOW, functools.partial(choose, format_name)))
 
 
 def _peer(connection: duckdb.DuckDBPyConnection, source: pathlib.Path) -> None:

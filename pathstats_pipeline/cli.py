@@ -20,14 +20,14 @@ from pathstats_pipeline.events.templates import foldings, load_rules
 from pathstats_pipeline.events.window import Window
 from pathstats_pipeline.intake.choice import FORMAT_NAMES, format_chooser
 from pathstats_pipeline.intake.ingest import Intake, first_hour, ingest_files
+from pathstats_pipeline.intake.logfiles import find_log_files
 from pathstats_pipeline.intake.paths import LIST, count_paths
 from pathstats_pipeline.settings import load_settings
 from pathstats_pipeline.stats.candidates import verify as verify_candidates
 from pathstats_pipeline.storage.blobs import through_blob
-from pathstats_pipeline.storage.connect import landing_zone, local_s3_of, s3_client
-from pathstats_pipeline.storage.duck import exclusive
+from pathstats_pipeline.storage.connect import bucket_objects, landing_zone, local_s3_of, s3_client
 from pathstats_pipeline.storage.probe import probe as probe_store
-from pathstats_pipeline.terminal import Moment, now, s3_of, warehouse_of
+from pathstats_pipeline.terminal import Moment, intake_lock, now, s3_of, warehouse_of
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -40,29 +40,27 @@ def cli() -> None:
 
 
 @cli.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=pathlib.Path))
+@click.argument("files", nargs=-1, required=True)
 @click.option("--format", "format_name", type=click.Choice(FORMAT_NAMES), default="auto", show_default=True)
 @click.option("--map", "map_file", type=click.Path(path_type=pathlib.Path), help="Field map for JSON lines (TOML).")
 @click.option("--finished", is_flag=True, help="Nobody writes to the files any more: take a last line without its end.")
-def ingest(files: tuple[pathlib.Path, ...], format_name: str, map_file: pathlib.Path | None, *, finished: bool) -> None:
-    """Log FILES (plain, gzip or zstd) into the landing zone.
+def ingest(files: tuple[str, ...], format_name: str, map_file: pathlib.Path | None, *, finished: bool) -> None:
+    """Log FILES (plain, gzip or zstd) into the landing zone: paths, s3://bucket/key, or s3://bucket/prefix/.
 
     A line becomes an event, or a rejected line kept with its bytes and the reason. A file that was ingested before
     adds nothing; one that has grown adds what is new. A file that can't be read is named; the others are ingested.
     """
     settings = load_settings()
     chooser = format_chooser(format_name, map_file)
-    uses_s3 = settings.landing_uri.startswith("s3://")
-    with s3_of(settings) if uses_s3 else contextlib.nullcontext():
+    uses_s3 = any(name.startswith("s3://") for name in (settings.landing_uri, *files))
+    with s3_of(settings) if uses_s3 else contextlib.nullcontext(), intake_lock(settings):
         landing = landing_zone(settings.landing_uri, lambda: s3_client(settings))
         intake = Intake(landing, first_hour(settings), now(), chooser, finished=finished)
-        # Two commands that meet the same file at once must agree on its identity.
-        lock = (settings.home / "ingest.lock").absolute()
-        with exclusive(lock, timeout_seconds=settings.lock_timeout_seconds, what=str(lock)):
-            reports, problems = ingest_files(report.progress(files, "ingesting"), intake)
+        found, missing = find_log_files(files, lambda bucket: bucket_objects(settings, bucket))
+        reports, problems = ingest_files(report.progress(found, "ingesting"), intake)
     report.ingested(reports)
-    if problems:
-        raise click.ClickException("; ".join(problems))
+    if missing or problems:
+        raise click.ClickException("; ".join([*missing, *problems]))
 
 
 @cli.command()

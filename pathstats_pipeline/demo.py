@@ -17,6 +17,7 @@ from pathstats_pipeline.archive.day import manifests_of
 from pathstats_pipeline.events.window import DAY, Window, runs_of_days
 from pathstats_pipeline.intake.choice import format_chooser
 from pathstats_pipeline.intake.ingest import Intake, first_hour, ingest_files
+from pathstats_pipeline.intake.logfiles import PathLogFile
 from pathstats_pipeline.sample import write_sample
 from pathstats_pipeline.settings import Settings
 from pathstats_pipeline.storage.connect import archive_objects, landing_zone, s3_client
@@ -69,7 +70,7 @@ def _sample(settings: Settings, now: dt.datetime) -> list[pathlib.Path]:
 def _ingest(settings: Settings, files: Sequence[pathlib.Path], now: dt.datetime) -> set[dt.datetime]:
     landing = landing_zone(settings.landing_uri, lambda: s3_client(settings))
     intake = Intake(landing, first_hour(settings), now, format_chooser("auto", None))
-    reports, problems = ingest_files(report.progress(files, "ingesting"), intake)
+    reports, problems = ingest_files(map(PathLogFile, report.progress(files, "ingesting")), intake)
     report.ingested(reports)
     for problem in problems:
         report.note(f"not ingested: {problem}")

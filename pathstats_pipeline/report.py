@@ -109,7 +109,7 @@ def ingested(reports: Sequence[IngestReport]) -> None:
     table = rich.table.Table("file", "format", *map(right, names))
     for each in reports:
         counts = (each.lines, each.accepted, each.before, each.rejected, each.unfinished)[: len(names)]
-        table.add_row(escape(str(each.path)), each.format_name, *(f"{count:,}" for count in counts))
+        table.add_row(escape(each.name), each.format_name, *(f"{count:,}" for count in counts))
     _out.print(table)
     reasons = sum((each.reasons for each in reports), collections.Counter[str]())
     for reason, count in reasons.most_common(_MAX_REASONS):

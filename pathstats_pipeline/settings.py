@@ -55,6 +55,22 @@ class Settings(pydantic_settings.BaseSettings):
     ] = SketchChoice.TDIGEST_HLL
     sqs_queue_url: Annotated[str | None, pydantic.Field(pattern=r"^https?://[^/\s]+/\S+$")] = None
     sqs_endpoint_url: Annotated[str | None, pydantic.Field(pattern=r"^https?://[^/\s]+/?$")] = None
+    sqs_dead_letter_queue_url: Annotated[str | None, pydantic.Field(pattern=r"^https?://[^/\s]+/\S+$")] = None
+    sqs_batch_messages: Annotated[int, pydantic.Field(ge=1, le=10_000, description="messages worked on at once")] = 100
+    sqs_batch_mb: Annotated[float, pydantic.Field(gt=0, le=1024, description="the same in MiB, decompressed")] = 16.0
+    sqs_batch_seconds: Annotated[float, pydantic.Field(gt=0, le=300, description="how long a batch is waited for")] = (
+        5.0
+    )
+    sqs_groups: Annotated[int, pydantic.Field(ge=1, le=1000, description="loads published at once")] = 45
+    sqs_hidden_seconds: Annotated[
+        int, pydantic.Field(ge=1, le=43_200, description="how long received messages are kept from other consumers")
+    ] = 900
+    sqs_backlog_messages: Annotated[int, pydantic.Field(ge=1, description="waiting messages that are an alarm")] = (
+        100_000
+    )
+    sqs_heartbeat_minutes: Annotated[
+        float, pydantic.Field(gt=0, description="without a drain for so long while messages wait, it is an alarm")
+    ] = 15.0
     archive_row_bytes: Annotated[float, pydantic.Field(gt=0, description="JSONL bytes a row, for the estimate")] = 150.0
     archive_gzip_ratio: Annotated[float, pydantic.Field(gt=0, le=1.5, description="gzip's share, for the estimate")] = (
         0.25
@@ -149,6 +165,16 @@ class Settings(pydantic_settings.BaseSettings):
     def local_s3_directory(self) -> pathlib.Path:
         """Where the local S3 server keeps its objects, absolute."""
         return (self.home / "s3").absolute()
+
+    @property
+    def uses_local_queue(self) -> bool:
+        """Whether messages come from the local SQS server: no queue is set."""
+        return self.sqs_queue_url is None
+
+    @property
+    def local_sqs_directory(self) -> pathlib.Path:
+        """Where the local SQS server keeps its queues, absolute."""
+        return (self.home / "sqs").absolute()
 
     @property
     def retention(self) -> Retention:

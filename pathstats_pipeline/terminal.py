@@ -1,4 +1,4 @@
-"""What commands share: how they read times and days, the clock, and how they come by S3 and the warehouse."""
+"""What commands share: how they read times and days, the clock, how they come by S3, the intake and the warehouse."""
 
 import contextlib
 import datetime as dt
@@ -9,6 +9,7 @@ import click
 
 from pathstats_pipeline.events.window import naive_utc
 from pathstats_pipeline.settings import Settings
+from pathstats_pipeline.storage.duck import exclusive
 from pathstats_pipeline.storage.local_s3 import local_s3
 from pathstats_pipeline.storage.warehouse import Warehouse, open_warehouse
 
@@ -58,6 +59,12 @@ def s3_of(settings: Settings) -> Iterator[None]:
         if server:
             server.ensure_bucket(settings.bucket)
         yield
+
+
+def intake_lock(settings: Settings) -> contextlib.AbstractContextManager[None]:
+    """The intake, held alone; waits for it. Two processes that meet the same file must agree on its identity."""
+    lock = (settings.home / "ingest.lock").absolute()
+    return exclusive(lock, timeout_seconds=settings.lock_timeout_seconds, what=str(lock))
 
 
 @contextlib.contextmanager

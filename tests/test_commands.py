@@ -89,6 +89,20 @@ def test_a_file_that_cannot_be_read_does_not_keep_others_from_being_ingested(
     assert done.stderr.splitlines() == [f"pathstats: error: {tmp_path / 'nosuch.log'}: No such file or directory"]
 
 
+def test_logs_are_ingested_from_a_bucket(shell: Shell, s3_server: LocalS3) -> None:
+    """An object, or all below a prefix; what can't be read is told in one line."""
+    bucket = dict(shell.environment)["PATHSTATS_S3_BUCKET"]
+    for name in ("1.log", "2.log"):
+        s3_client_of(s3_server).put_object(Bucket=bucket, Key=f"logs/{name}", Body=lines(5).replace("/a/", name))
+
+    assert counts(shell.ok("ingest", f"s3://{bucket}/logs/1.log")) == [5, 5, 0, 0]
+    done = shell.run("ingest", f"s3://{bucket}/logs/", f"s3://{bucket}/none/")
+
+    assert done.returncode == 1
+    assert done.stderr == f"pathstats: error: s3://{bucket}/none/: there are no objects\n"
+    assert [line.split("│")[4].strip() for line in done.stdout.splitlines() if line.startswith("│")] == ["0", "5"]
+
+
 @pytest.mark.parametrize(
     ("variable", "value"),
     [

@@ -9,7 +9,6 @@ import collections
 import dataclasses
 import datetime as dt
 import io
-import pathlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO, Final
 
@@ -18,16 +17,14 @@ import polars as pl
 from pathstats_pipeline.events.formats.parsed import LogFormat
 from pathstats_pipeline.events.load import Load
 from pathstats_pipeline.events.schema import EVENT_NAMES, PARSED_SCHEMA, REJECTED_SCHEMA
-from pathstats_pipeline.events.window import naive_utc
 from pathstats_pipeline.intake.limits import CLOCK_NEVER_SET, reason_outside
-from pathstats_pipeline.intake.lines import LineBlock, Source, SourceError, open_source, read_blocks
+from pathstats_pipeline.intake.lines import LineBlock, Source, SourceError, read_blocks
+from pathstats_pipeline.intake.logfiles import LogFile
 from pathstats_pipeline.intake.sources import Segment, next_segments, survey
 from pathstats_pipeline.settings import Settings
 from pathstats_pipeline.storage.landing import Landing
 
 SAMPLE_LINES: Final = 2_000
-SETTLED_AFTER: Final = dt.timedelta(seconds=60)
-"""Buffers of servers and log shippers are flushed sooner: a line that is still half after that stays half."""
 LOAD_ROWS: Final = 1_000_000
 """Rows gathered before loads are published: it bounds memory and, with the file alone, decides where loads end."""
 TOO_EARLY_SHARE: Final = 0.5
@@ -60,7 +57,7 @@ class IngestReport:
     `hours` are those that the file has loads in, also from earlier times; `first` and `last` are of the accepted.
     """
 
-    path: pathlib.Path
+    name: str
     format_name: str = "-"
     accepted: int = 0
     rejected: int = 0
@@ -84,85 +81,66 @@ def first_hour(settings: Settings) -> dt.datetime:
     return dt.datetime.combine(start, dt.time()) if start else CLOCK_NEVER_SET
 
 
-def ingest_files(paths: Iterable[pathlib.Path], intake: Intake) -> tuple[list[IngestReport], list[str]]:
+def ingest_files(log_files: Iterable[LogFile], intake: Intake) -> tuple[list[IngestReport], list[str]]:
     """Ingest files one by one; what became of those that can be read, and one line for each that can't."""
     reports, problems = [], []
-    for path in paths:
+    for log_file in log_files:
         try:
-            reports.append(ingest_file(path, intake))
+            reports.append(ingest_file(log_file, intake))
         except SourceError as error:
             problems.append(str(error))
     return reports, problems
 
 
-def ingest_file(path: pathlib.Path, intake: Intake) -> IngestReport:
-    """Ingest what wasn't ingested before of a log file: plain, gzip or zstd.
+def ingest_file(log_file: LogFile, intake: Intake) -> IngestReport:
+    """Ingest what wasn't ingested before of a log file: plain, gzip or zstd, a local path or an object of a bucket.
 
     Raises SourceError, having published nothing of it, when the file can't be read to its end or lies before the
     first partition for the most part.
     """
     known = _known_segments(intake.landing)
-    file = _file_of(path)
-    with open_source(path) as stream:
+    with log_file.open() as stream:
+        version = stream.version
         beginning = survey(stream, [segment.end for segment in known])
-        unfinished = beginning.is_cut and not (intake.finished or stream.compressed or _is_settled(path, intake.now))
+        complete = intake.finished or stream.compressed
+    # Asked last: what was written while it was read makes the end that was read uncertain.
+    unfinished = beginning.is_cut and not complete and log_file.may_grow(intake.now)
     if unfinished:
         beginning = beginning.whole_lines()
-    segments, before, hours = next_segments(_source_path(path), beginning, known, intake.now)
-    report = IngestReport(path, before=before, unfinished=int(unfinished), hours=frozenset(hours))
+    segments, before, hours = next_segments(log_file.identity, beginning, known, intake.now)
+    report = IngestReport(log_file.name, before=before, unfinished=int(unfinished), hours=frozenset(hours))
     if not segments:
         return report
-    log_format = _format_of(path, intake)
+    log_format = _format_of(log_file, intake)
     for segment in segments:
         intake.landing.objects.put(segment.key, segment.to_json())
-        with open_source(path) as stream:
-            # Whoever rotates logs may have put another file in this place, since this one was surveyed.
-            if _file_of(path) != file:
-                raise SourceError(f"{path}: was replaced while it was read; run again")
+        with log_file.open() as stream:
+            # Another file may stand in this place by now: logs are rotated, and objects put again.
+            if stream.version != version:
+                raise SourceError(f"{log_file.name}: was replaced while it was read; run again")
             report = _ingest_segment(stream, segment, log_format, intake, report)
     return report
-
-
-def _is_settled(path: pathlib.Path, now: dt.datetime) -> bool:
-    """Whether nobody has written to a file for a while; a clock that is far off settles it, too."""
-    written = naive_utc(dt.datetime.fromtimestamp(path.stat().st_mtime, dt.UTC))
-    return abs(now - written) > SETTLED_AFTER
-
-
-def _file_of(path: pathlib.Path) -> tuple[int, int]:
-    """Which file stands at a path, whatever is in it."""
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise SourceError(f"{path}: {error.strerror or error}") from error
-    return status.st_dev, status.st_ino
 
 
 def _known_segments(landing: Landing) -> list[Segment]:
     return [Segment.from_json(landing.objects.get(key) or b"") for key in landing.objects.list("_sources/")]
 
 
-def _source_path(path: pathlib.Path) -> str:
-    """The path by which a short file is known, the same before and after it is compressed."""
-    resolved = str(path.resolve())
-    return resolved.removesuffix(".gz").removesuffix(".zst")
-
-
-def _format_of(path: pathlib.Path, intake: Intake) -> LogFormat:
-    with open_source(path) as stream:
+def _format_of(log_file: LogFile, intake: Intake) -> LogFormat:
+    with log_file.open() as stream:
         block = next(read_blocks(stream), None)
     log_format = intake.choose_format(block.lines.head(SAMPLE_LINES) if block else pl.Series([], dtype=pl.String))
     if block:
-        _refuse_if_too_early(path, log_format.parse(block.lines).events, intake.first_hour)
+        _refuse_if_too_early(log_file.name, log_format.parse(block.lines).events, intake.first_hour)
     return log_format
 
 
-def _refuse_if_too_early(path: pathlib.Path, events: pl.DataFrame, first_hour: dt.datetime) -> None:
+def _refuse_if_too_early(name: str, events: pl.DataFrame, first_hour: dt.datetime) -> None:
     early = events.filter(pl.col("event_time") < first_hour)
     if len(early) > TOO_EARLY_SHARE * len(events):
         first = early.select(pl.col("event_time").min()).item()
         raise SourceError(
-            f"{path}: its events begin on {first:%Y-%m-%d}, before the first partition; nothing was ingested: "
+            f"{name}: its events begin on {first:%Y-%m-%d}, before the first partition; nothing was ingested: "
             f"set PATHSTATS_START_DATE={first:%Y-%m-%d} or earlier (unset, it is {CLOCK_NEVER_SET:%Y-%m-%d})"
         )
 

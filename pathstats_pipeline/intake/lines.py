@@ -6,7 +6,9 @@ is decided by the caller. A line ends with the byte `\n` and with nothing else.
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+import io
+import os
+from collections.abc import Hashable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Final, Self
@@ -18,6 +20,7 @@ import pyarrow as pa
 from isal import igzip, isal_zlib
 
 from pathstats_pipeline.events.formats.parsed import LINE_LIMIT_BYTES
+from pathstats_pipeline.storage.objects import ObjectsError
 
 BLOCK_BYTES: Final = 32 * 1024 * 1024
 """Large enough that the cost of a block is its lines; small enough for a small machine."""
@@ -41,10 +44,14 @@ class SourceError(ValueError):
 
 
 class Source:
-    """A log file open for reading, uncompressed on the way. Every failure to read is a `SourceError`."""
+    """A log file open for reading, uncompressed on the way. Every failure to read is a `SourceError`.
 
-    def __init__(self, name: str, stream: Any, file: IO[bytes]) -> None:
+    `version` says which file it is, whatever stands under its name by now; equal for two readings of the same.
+    """
+
+    def __init__(self, name: str, stream: Any, file: IO[bytes], version: Hashable) -> None:
         self.name = name
+        self.version = version
         self._stream = stream
         self._file = file
 
@@ -57,6 +64,8 @@ class Source:
         """Read up to `size` bytes; empty only at the end of a file that is whole."""
         try:
             return bytes(self._stream.read(size))
+        except ObjectsError as error:
+            raise SourceError(str(error)) from error
         except _READ_ERRORS as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise SourceError(f"{self.name}: damaged or cut short: {reason}") from error
@@ -83,12 +92,20 @@ def open_source(path: Path) -> Source:
         file = path.open("rb")
     except OSError as error:
         raise SourceError(f"{path}: {error.strerror or error}") from error
+    status = os.fstat(file.fileno())
+    return uncompressed(file, str(path), (status.st_dev, status.st_ino))
+
+
+def uncompressed(file: io.BufferedReader, name: str, version: Hashable) -> Source:
+    """A source of a file that is open already, closed with it, or now where it can't be read."""
     with contextlib.ExitStack() as undo:
         undo.callback(file.close)
         try:
             magic = file.peek(4)[:4]
+        except ObjectsError as error:
+            raise SourceError(str(error)) from error
         except OSError as error:
-            raise SourceError(f"{path}: {error.strerror or error}") from error
+            raise SourceError(f"{name}: {error.strerror or error}") from error
         stream: Any = file
         if magic.startswith(_GZIP):
             stream = igzip.open(file, "rb")  # type: ignore[no-untyped-call]  # isal annotates only parts
@@ -96,7 +113,7 @@ def open_source(path: Path) -> Source:
             # Arrow's reader takes several frames, and unlike zstandard's it tells a file that was cut short.
             stream = pa.CompressedInputStream(pa.PythonFile(file, "r"), "zstd")
         undo.pop_all()
-    return Source(str(path), stream, file)
+    return Source(name, stream, file, version)
 
 
 @dataclasses.dataclass(frozen=True)

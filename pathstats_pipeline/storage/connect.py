@@ -47,6 +47,11 @@ def archive_objects(settings: Settings) -> S3Objects:
     return S3Objects(s3_client(settings), settings.bucket, settings.s3_prefix, settings.s3_looks_first)
 
 
+def bucket_objects(settings: Settings, bucket: str) -> S3Objects:
+    """A whole bucket, for the log files that stand in it."""
+    return S3Objects(s3_client(settings), bucket)
+
+
 def landing_zone(uri: str, client: "Callable[[], S3Client]") -> Landing:
     """The landing zone at a directory or at `s3://bucket/prefix`; the client is only made for the latter."""
     if not uri.startswith("s3://"):

@@ -12,50 +12,18 @@ from collections.abc import Callable
 
 import polars as pl
 import pytest
+from ingesting import ALL_PATHS, DAY, FIRST, LOG, NOW, Meanwhile, ingest_path, intake, stored, write
 
 from pathstats_pipeline.events.load import Load
-from pathstats_pipeline.events.window import HOUR, Window
+from pathstats_pipeline.events.window import HOUR
 from pathstats_pipeline.intake.choice import format_chooser
-from pathstats_pipeline.intake.ingest import IngestReport, Intake, ingest_file
+from pathstats_pipeline.intake.ingest import IngestReport, Intake
 from pathstats_pipeline.intake.lines import SourceError
-from pathstats_pipeline.intake.loading import load_hours
 from pathstats_pipeline.storage.landing import Landing
 from pathstats_pipeline.storage.objects import DirectoryObjects
-from pathstats_pipeline.storage.warehouse import open_warehouse
 
-DAY = Window.of_day(dt.date(2026, 11, 20))
-NOW = DAY.end
-FIRST = Window.of_day(dt.date(2020, 1, 1)).start
-LOG = b"".join(
-    b'10.0.0.%d - - [20/Nov/2026:%02d:%02d:00 +0000] "GET /p/%d HTTP/1.1" 200 %d "-" "curl/8"\n'
-    % (number % 9, number // 20, number % 60, number, number)
-    for number in range(200)
-)
 SOME = b"".join(LOG.splitlines(keepends=True)[:60])
 BAD = b"\xff not a log line\n\n"
-
-
-def intake(directory: pathlib.Path, load_rows: int = 1_000_000) -> Intake:
-    """An intake into a directory."""
-    return Intake(Landing(DirectoryObjects(directory / "landing")), FIRST, NOW, format_chooser("auto", None), load_rows)
-
-
-def write(directory: pathlib.Path, data: bytes, name: str = "access.log") -> pathlib.Path:
-    """A log file."""
-    path = directory / name
-    path.write_bytes(data)
-    return path
-
-
-def stored(directory: pathlib.Path) -> tuple[list[str], list[bytes]]:
-    """What the warehouse holds after loading twice: the paths of the events, and the rejected bytes, each sorted."""
-    landing = intake(directory).landing
-    with open_warehouse(directory / "warehouse.duckdb", lock_timeout_seconds=5) as warehouse:
-        assert load_hours(warehouse, landing, DAY, NOW).unreadable == ()
-        assert load_hours(warehouse, landing, DAY, NOW).appended == ()
-        paths = warehouse.read_events(Window(FIRST, NOW + HOUR), ["path"])["path"]
-        raw = warehouse._frame("SELECT raw FROM pathstats.rejected_events")["raw"]
-    return sorted(paths), sorted(raw)
 
 
 def reconciles(report: IngestReport, data: bytes) -> IngestReport:
@@ -65,14 +33,13 @@ def reconciles(report: IngestReport, data: bytes) -> IngestReport:
     return report
 
 
-ALL_PATHS = sorted(f"/p/{number}" for number in range(200))
 ALL_PATHS_OF_SOME = sorted(f"/p/{number}" for number in range(60))
 
 
 def test_every_line_is_an_event_or_a_rejected_line(tmp_path: pathlib.Path) -> None:
     """Accepted lines land in their hours, rejected ones with their bytes; the counts add up."""
     data = BAD + LOG + BAD + LOG[:40]
-    report = reconciles(ingest_file(write(tmp_path, data), intake(tmp_path)), data)
+    report = reconciles(ingest_path(write(tmp_path, data), intake(tmp_path)), data)
     assert (report.accepted, report.rejected, report.before, report.loads) == (200, 5, 0, 10)
     assert stored(tmp_path) == (
         ALL_PATHS,
@@ -84,7 +51,7 @@ def test_every_line_is_an_event_or_a_rejected_line(tmp_path: pathlib.Path) -> No
 def test_identical_lines_are_different_requests(tmp_path: pathlib.Path) -> None:
     """The same line twice in a file is two events."""
     line = LOG.splitlines(keepends=True)[0]
-    assert reconciles(ingest_file(write(tmp_path, line * 3), intake(tmp_path)), line * 3).accepted == 3
+    assert reconciles(ingest_path(write(tmp_path, line * 3), intake(tmp_path)), line * 3).accepted == 3
     assert stored(tmp_path)[0] == ["/p/0"] * 3
 
 
@@ -95,9 +62,9 @@ def test_identical_lines_are_different_requests(tmp_path: pathlib.Path) -> None:
 def test_the_same_file_adds_nothing(tmp_path: pathlib.Path, name: str, pack: Callable[[bytes], bytes]) -> None:
     """A second time, rotated, or compressed: all of its lines were before."""
     data = BAD + LOG
-    ingest_file(write(tmp_path, data), intake(tmp_path))
+    ingest_path(write(tmp_path, data), intake(tmp_path))
     (tmp_path / "access.log").unlink()
-    report = reconciles(ingest_file(write(tmp_path, pack(data), name), intake(tmp_path)), data)
+    report = reconciles(ingest_path(write(tmp_path, pack(data), name), intake(tmp_path)), data)
     assert (report.before, report.loads) == (202, 0)
     assert len(report.hours) == 10
     assert stored(tmp_path)[0] == ALL_PATHS
@@ -106,22 +73,22 @@ def test_the_same_file_adds_nothing(tmp_path: pathlib.Path, name: str, pack: Cal
 @pytest.mark.parametrize("cut", [1, 40, 91, 2_000, 9_000, len(LOG) - 1])
 def test_a_grown_file_adds_what_is_new(tmp_path: pathlib.Path, cut: int) -> None:
     """Ingested while it was shorter, cut anywhere: in the end each request is there once."""
-    ingest_file(write(tmp_path, LOG[:cut]), intake(tmp_path))
-    reconciles(ingest_file(write(tmp_path, LOG), intake(tmp_path)), LOG)
-    assert reconciles(ingest_file(write(tmp_path, LOG), intake(tmp_path)), LOG).before == 200
+    ingest_path(write(tmp_path, LOG[:cut]), intake(tmp_path))
+    reconciles(ingest_path(write(tmp_path, LOG), intake(tmp_path)), LOG)
+    assert reconciles(ingest_path(write(tmp_path, LOG), intake(tmp_path)), LOG).before == 200
     assert stored(tmp_path)[0] == ALL_PATHS
 
 
 def test_an_empty_file_is_nothing(tmp_path: pathlib.Path) -> None:
     """No lines, no loads, no error."""
-    assert reconciles(ingest_file(write(tmp_path, b""), intake(tmp_path)), b"").loads == 0
+    assert reconciles(ingest_path(write(tmp_path, b""), intake(tmp_path)), b"").loads == 0
 
 
 def test_lines_with_a_wrong_clock_are_rejected(tmp_path: pathlib.Path) -> None:
     """Events before the first partition or more than a day ahead are kept as rejected lines, with the reason."""
     early, late = LOG[:90].replace(b"2026", b"1970"), LOG[:90].replace(b"2026", b"2099")
     data = LOG + early.split(b"\n")[0] + b"\n" + late.split(b"\n")[0] + b"\n"
-    report = reconciles(ingest_file(write(tmp_path, data), intake(tmp_path)), data)
+    report = reconciles(ingest_path(write(tmp_path, data), intake(tmp_path)), data)
     assert report.reasons == {"before the first partition (2020-01-01)": 1, "more than a day in the future": 1}
     paths, rejected = stored(tmp_path)
     assert paths == ALL_PATHS
@@ -131,7 +98,7 @@ def test_lines_with_a_wrong_clock_are_rejected(tmp_path: pathlib.Path) -> None:
 def test_a_file_from_before_the_first_partition_is_refused(tmp_path: pathlib.Path) -> None:
     """When most of a file is too early a setting is wrong: one line says which, and nothing is published."""
     with pytest.raises(SourceError, match="set PATHSTATS_START_DATE=2015-11-20 or earlier"):
-        ingest_file(write(tmp_path, LOG.replace(b"2026", b"2015")), intake(tmp_path))
+        ingest_path(write(tmp_path, LOG.replace(b"2026", b"2015")), intake(tmp_path))
     assert not (tmp_path / "landing").exists()
 
 
@@ -140,7 +107,7 @@ def test_a_file_that_cannot_be_read_to_its_end_publishes_nothing(tmp_path: pathl
     """A cut or foreign file is told in one line that names it."""
     path = write(tmp_path, data)
     with pytest.raises(SourceError, match=r"access\.log"):
-        ingest_file(path, intake(tmp_path))
+        ingest_path(path, intake(tmp_path))
     assert not (tmp_path / "landing" / "dt=2026-11-20").exists()
 
 
@@ -183,13 +150,13 @@ def test_a_death_at_any_write_is_finished_by_the_next_run(tmp_path: pathlib.Path
         Dying.left = number
         dying = Intake(Landing(Dying(directory / "landing")), FIRST, NOW, whole.choose_format, 25)
         try:
-            ingest_file(write(directory, data[:3_000]), dying)
+            ingest_path(write(directory, data[:3_000]), dying)
         except DyingError:
             died = True
         else:
             died = False
-        ingest_file(write(directory, data), whole)
-        assert reconciles(ingest_file(write(directory, data), whole), data).before == 62
+        ingest_path(write(directory, data), whole)
+        assert reconciles(ingest_path(write(directory, data), whole), data).before == 62
         if number % 4 == 0 or not died:
             paths, rejected = stored(directory)
             assert paths == ALL_PATHS_OF_SOME
@@ -204,6 +171,7 @@ import os, pathlib, signal, sys
 from pathstats_pipeline.events.window import Window
 from pathstats_pipeline.intake.choice import format_chooser
 from pathstats_pipeline.intake.ingest import Intake, ingest_file
+from pathstats_pipeline.intake.logfiles import PathLogFile
 from pathstats_pipeline.storage.landing import Landing
 from pathstats_pipeline.storage.objects import DirectoryObjects
 from pathstats_pipeline.storage.duck import exclusive
@@ -225,7 +193,7 @@ print("ready", flush=True)
 sys.stdin.readline()
 intake = Intake(Landing(Dying(root / "landing")), first, now, format_chooser("auto", None), 50)
 with exclusive(root / "ingest.lock", timeout_seconds=60, what="the intake"):
-    ingest_file(root / "access.log", intake)
+    ingest_file(PathLogFile(root / "access.log"), intake)
 """
 
 
@@ -245,7 +213,7 @@ def test_killed_processes_lose_and_double_nothing(tmp_path: pathlib.Path) -> Non
         with _start(tmp_path, rng.randrange(2, 20)) as process:
             process.communicate("\n")
         assert process.returncode == -signal.SIGKILL
-    reconciles(ingest_file(tmp_path / "access.log", intake(tmp_path, 50)), BAD + LOG)
+    reconciles(ingest_path(tmp_path / "access.log", intake(tmp_path, 50)), BAD + LOG)
     assert stored(tmp_path) == (ALL_PATHS, [b"", b"\xff not a log line"])
 
 
@@ -263,19 +231,6 @@ def test_two_processes_at_once_take_each_line_once(tmp_path: pathlib.Path) -> No
     assert stored(tmp_path) == (ALL_PATHS, [b"", b"\xff not a log line"])
 
 
-class Meanwhile(DirectoryObjects):
-    """A directory that lets something happen to the log file right before the first load is published."""
-
-    happens: Callable[[], object] = staticmethod(lambda: None)
-
-    def put(self, key: str, body: bytes) -> bool:
-        """Create the object; when a segment is planned, let it happen."""
-        done = super().put(key, body)
-        if key.endswith("-planned.json"):
-            type(self).happens()
-        return done
-
-
 def _meanwhile(directory: pathlib.Path, happens: Callable[[], object]) -> Intake:
     Meanwhile.happens = staticmethod(happens)
     return Intake(Landing(Meanwhile(directory / "landing")), FIRST, NOW, format_chooser("auto", None))
@@ -284,9 +239,9 @@ def _meanwhile(directory: pathlib.Path, happens: Callable[[], object]) -> Intake
 def test_growth_while_reading_is_for_the_next_run(tmp_path: pathlib.Path) -> None:
     """What is written after the survey is not read under the wrong identity; the next run takes it."""
     path = write(tmp_path, LOG[:9_000])
-    report = ingest_file(path, _meanwhile(tmp_path, lambda: path.write_bytes(LOG)))
+    report = ingest_path(path, _meanwhile(tmp_path, lambda: path.write_bytes(LOG)))
     reconciles(report, LOG[:9_000])
-    reconciles(ingest_file(path, intake(tmp_path)), LOG)
+    reconciles(ingest_path(path, intake(tmp_path)), LOG)
     assert stored(tmp_path)[0] == ALL_PATHS
 
 
@@ -300,28 +255,28 @@ def test_a_rotation_while_reading_loses_no_line(tmp_path: pathlib.Path) -> None:
         path.write_bytes(other)
 
     with pytest.raises(SourceError, match="was replaced while it was read"):
-        ingest_file(path, _meanwhile(tmp_path, rotate))
+        ingest_path(path, _meanwhile(tmp_path, rotate))
     for name in ("access.log", "access.log.1"):
-        ingest_file(tmp_path / name, intake(tmp_path))
+        ingest_path(tmp_path / name, intake(tmp_path))
     assert stored(tmp_path)[0] == sorted([*ALL_PATHS, *(path.replace("/p/", "/q/") for path in ALL_PATHS)])
 
 
 def test_a_file_that_is_cut_while_it_is_read_is_told(tmp_path: pathlib.Path) -> None:
     """A file that shrinks is an error in one line, and neither read forever nor recorded as done."""
     path = write(tmp_path, LOG[:9_000])
-    ingest_file(path, intake(tmp_path))
+    ingest_path(path, intake(tmp_path))
     path.write_bytes(LOG)
     for size in (0, 5_000, 12_000):
         with pytest.raises(SourceError, match="was cut short while it was read"):
-            ingest_file(path, _meanwhile(tmp_path, lambda size=size: os.truncate(path, size)))  # type: ignore[misc]
+            ingest_path(path, _meanwhile(tmp_path, lambda size=size: os.truncate(path, size)))  # type: ignore[misc]
         path.write_bytes(LOG)
-    ingest_file(path, intake(tmp_path))
+    ingest_path(path, intake(tmp_path))
     assert stored(tmp_path)[0] == ALL_PATHS
 
 
 def test_loads_are_what_their_names_say(tmp_path: pathlib.Path) -> None:
     """Each load holds events of its own hour only, in the event schema."""
-    ingest_file(write(tmp_path, LOG), intake(tmp_path, 30))
+    ingest_path(write(tmp_path, LOG), intake(tmp_path, 30))
     landing = intake(tmp_path).landing
     for hour in landing.hours(DAY.start.date()):
         for file in landing.files(hour):

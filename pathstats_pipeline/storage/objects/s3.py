@@ -17,6 +17,7 @@ import botocore.exceptions
 import botocore.parsers
 
 from pathstats_pipeline.storage.objects.protocol import MissingObjectError, ObjectsError
+from pathstats_pipeline.storage.objects.versions import ObjectVersion, VersionStream
 from pathstats_pipeline.storage.section import Section
 
 if TYPE_CHECKING:
@@ -207,6 +208,13 @@ class S3Objects:
                     raise ObjectsError(f"{self.uri}/{key}: asked for bytes {asked}, got {given}")
                 yield cast("BinaryIO", Section(cast("BinaryIO", body), first if given is None else 0, size))
 
+    def open_version(self, key: str) -> VersionStream:
+        """The answer to a get, with the version that it gives."""
+        with self._errors("get", key):
+            answer = self._ask(key)
+        version = ObjectVersion(key, answer["ContentLength"], _etag(answer))
+        return VersionStream(answer["Body"], version, lambda: self._errors("get", key))
+
     def _ask(self, key: str, **parameters: str) -> Any:
         """The answer to a get; raises MissingObjectError."""
         try:
@@ -218,10 +226,16 @@ class S3Objects:
 
     def list(self, prefix: str) -> list[str]:
         """Keys below the prefix, over all pages."""
+        return sorted(found.key for found in self.versions(prefix))
+
+    def versions(self, prefix: str) -> Iterator[ObjectVersion]:
+        """What stands below the prefix, page by page."""
+        start = len(self._key(""))
         with self._errors("list", prefix):
             pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self._key(prefix))
-            start = len(self._key(""))
-            return sorted(found["Key"][start:] for page in pages for found in page.get("Contents", []))
+            for page in pages:
+                for found in page.get("Contents", []):
+                    yield ObjectVersion(found["Key"][start:], found.get("Size", 0), _etag(found))
 
     def delete(self, key: str) -> None:
         """Delete the object."""
@@ -241,6 +255,11 @@ class S3Objects:
 
 def _code(error: botocore.exceptions.ClientError) -> str:
     return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def _etag(answer: Any) -> str:
+    """Without the quotes, which some servers leave out in listings."""
+    return str(answer.get("ETag", "")).strip('"')
 
 
 def _crc32_text(checksum: int) -> str:

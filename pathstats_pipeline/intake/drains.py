@@ -1,0 +1,98 @@
+"""What is known of the drains of a queue: a record of each in the landing zone, and two verdicts on them. Pure verdicts.
+
+A record is written whoever drained, a run or a command, on whichever machine: it is the heartbeat of the consumer.
+"""
+
+import dataclasses
+import datetime as dt
+import json
+from typing import Any, Final, Self
+
+from pathstats_pipeline.events.window import from_rfc3339, rfc3339
+from pathstats_pipeline.intake.consumer import DrainReport
+from pathstats_pipeline.storage.landing import Landing
+
+_FOLDER: Final = "_queue/drains/"
+KEPT: Final = 100
+"""Records that stay; older ones are removed by the next drain."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Drain:
+    """A drain that has ended: when, and what became of messages. Times are naive UTC."""
+
+    started_at: dt.datetime
+    ended_at: dt.datetime
+    received: int
+    acknowledged: int
+    unacknowledged: int
+    retried: int
+    refused: int
+    dead: int
+    stored: int
+    rejected: int
+    oldest_sent_at: dt.datetime | None
+
+    @classmethod
+    def of(cls, report: DrainReport, started_at: dt.datetime, ended_at: dt.datetime) -> Self:
+        """The record of a report."""
+        own = {field.name for field in dataclasses.fields(cls)} - {"started_at", "ended_at"}
+        return cls(started_at, ended_at, **{name: getattr(report, name) for name in own})
+
+    @property
+    def key(self) -> str:
+        """Where the record stands; records sort by their end."""
+        return f"{_FOLDER}{rfc3339(self.ended_at)}.json"
+
+    def to_json(self) -> bytes:
+        """The record as it stands in the landing zone."""
+        document = dataclasses.asdict(self)
+        return json.dumps(
+            {name: rfc3339(value) if isinstance(value, dt.datetime) else value for name, value in document.items()}
+        ).encode()
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Self:
+        """Read a record back."""
+        document: dict[str, Any] = json.loads(text)
+        times = {name: from_rfc3339(value) for name, value in document.items() if name.endswith("_at") and value}
+        return cls(**{**document, **times})
+
+
+def record(landing: Landing, drain: Drain) -> None:
+    """Write a record, and remove those that are too many; raises ObjectsError."""
+    landing.objects.put(drain.key, drain.to_json())
+    for key in landing.objects.list(_FOLDER)[:-KEPT]:
+        landing.objects.delete(key)
+
+
+def last_drain(landing: Landing) -> Drain | None:
+    """The newest record; None where there is none yet. Raises ObjectsError."""
+    keys = landing.objects.list(_FOLDER)
+    text = landing.objects.get(keys[-1]) if keys else None
+    return Drain.from_json(text) if text else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """Whether all is well, and why or why not."""
+
+    passed: bool
+    reason: str
+
+
+def judge_backlog(waiting: int, most: int) -> Verdict:
+    """Whether more messages wait than is usual."""
+    return Verdict(waiting <= most, f"{waiting} message(s) wait; {most} are an alarm")
+
+
+def judge_heartbeat(waiting: int, last: Drain | None, now: dt.datetime, silence: dt.timedelta) -> Verdict:
+    """Whether the consumer lives: it may be silent for so long while messages wait, and for ever while none does."""
+    if not waiting:
+        return Verdict(passed=True, reason="no message waits")
+    if last is None:
+        return Verdict(passed=False, reason=f"{waiting} message(s) wait, and there was no drain yet")
+    since = now - last.ended_at
+    minutes = since.total_seconds() / 60
+    return Verdict(since <= silence, f"{waiting} message(s) wait; the last drain ended {minutes:.0f} minute(s) ago")
+
