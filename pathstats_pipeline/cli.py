@@ -15,7 +15,7 @@ import traceback
 
 import click
 
-from pathstats_pipeline import archive_commands, report
+from pathstats_pipeline import archive_commands, queue_commands, report
 from pathstats_pipeline.events.templates import foldings, load_rules
 from pathstats_pipeline.events.window import Window
 from pathstats_pipeline.intake.choice import FORMAT_NAMES, format_chooser
@@ -27,7 +27,7 @@ from pathstats_pipeline.stats.candidates import verify as verify_candidates
 from pathstats_pipeline.storage.blobs import through_blob
 from pathstats_pipeline.storage.connect import bucket_objects, landing_zone, local_s3_of, s3_client
 from pathstats_pipeline.storage.probe import probe as probe_store
-from pathstats_pipeline.terminal import Moment, intake_lock, now, s3_of, warehouse_of
+from pathstats_pipeline.terminal import Moment, intake_lock, now, s3_of, sqs_of, warehouse_of
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -157,7 +157,7 @@ def dev(host: str, port: int) -> None:
     from pathstats_pipeline.defs import launch
 
     launch.prepare_home(settings.home)
-    with s3_of(settings):
+    with s3_of(settings), sqs_of(settings):
         sys.exit(launch.serve(host, port, settings.absolute_environment()))
 
 
@@ -199,6 +199,7 @@ for command in (
     archive_commands.cleanup,
     archive_commands.hold,
     archive_commands.status,
+    queue_commands.queue,
 ):
     cli.add_command(command)
 

@@ -10,7 +10,7 @@ import dagster as dg
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
 warnings.filterwarnings("ignore", category=dg.PreviewWarning)
 
-from pathstats_pipeline.defs import archive, events, jobs, resources, sensors, stats  # noqa: E402 - after the filter, see above
+from pathstats_pipeline.defs import archive, events, jobs, queue, resources, sensors, stats  # noqa: E402 - after the filter, see above
 from pathstats_pipeline.settings import load_settings  # noqa: E402 - the same
 
 
@@ -25,9 +25,9 @@ def build_defs(**overrides: Any) -> dg.Definitions:
             archive.archive_metadata,
             archive.events_cleanup,
         ],
-        asset_checks=[archive.archive_verified],
-        jobs=[jobs.hourly_job, jobs.daily_job, jobs.archive_job],
-        sensors=[sensors.late_events],
+        asset_checks=[archive.archive_verified, queue.queue_backlog, queue.consumer_heartbeat],
+        jobs=[jobs.hourly_job, jobs.daily_job, jobs.archive_job, queue.drain_job],
+        sensors=[sensors.late_events, queue.queue_messages],
         resources={**resources.resources_of(load_settings()), **overrides},
         # Steps of a run wait for the one warehouse anyway; a process for each of them would only cost its start.
         executor=dg.in_process_executor,

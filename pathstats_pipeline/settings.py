@@ -177,6 +177,21 @@ class Settings(pydantic_settings.BaseSettings):
         return (self.home / "sqs").absolute()
 
     @property
+    def sqs_batch_bytes(self) -> int:
+        """Bytes of messages that are worked on at once."""
+        return int(self.sqs_batch_mb * 1024 * 1024)
+
+    @property
+    def intake_lock_path(self) -> pathlib.Path:
+        """Held by whoever takes in log files: two that meet the same file must agree on its identity."""
+        return (self.home / "ingest.lock").absolute()
+
+    @property
+    def heartbeat(self) -> dt.timedelta:
+        """For how long messages may wait without a drain."""
+        return dt.timedelta(minutes=self.sqs_heartbeat_minutes)
+
+    @property
     def retention(self) -> Retention:
         """How long archived events stay in the warehouse."""
         return Retention(self.hot_days, dt.timedelta(hours=self.cleanup_grace_hours))

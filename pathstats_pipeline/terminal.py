@@ -11,6 +11,7 @@ from pathstats_pipeline.events.window import naive_utc
 from pathstats_pipeline.settings import Settings
 from pathstats_pipeline.storage.duck import exclusive
 from pathstats_pipeline.storage.local_s3 import local_s3
+from pathstats_pipeline.storage.local_sqs import local_sqs
 from pathstats_pipeline.storage.warehouse import Warehouse, open_warehouse
 
 _TIME_FORMS: Final = ("%Y-%m-%d", "%Y-%m-%dT%H", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S")
@@ -61,9 +62,16 @@ def s3_of(settings: Settings) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def sqs_of(settings: Settings) -> Iterator[None]:
+    """A queue to work with: the local server is started for the command where it doesn't run."""
+    with local_sqs(settings.local_sqs_directory) if settings.uses_local_queue else contextlib.nullcontext():
+        yield
+
+
 def intake_lock(settings: Settings) -> contextlib.AbstractContextManager[None]:
     """The intake, held alone; waits for it. Two processes that meet the same file must agree on its identity."""
-    lock = (settings.home / "ingest.lock").absolute()
+    lock = settings.intake_lock_path
     return exclusive(lock, timeout_seconds=settings.lock_timeout_seconds, what=str(lock))
 
 

@@ -9,11 +9,14 @@ import dataclasses
 import datetime as dt
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Final
 
 from pathstats_pipeline.archive.status import DayFacts, DayState
 from pathstats_pipeline.events.load import Load
 from pathstats_pipeline.events.window import HOUR, Window
 
+REFRESH: Final = dt.timedelta(minutes=5)
+"""How often the hour that fills is built anew while files come; a divisor of an hour."""
 Files = Mapping[dt.date, Collection[tuple[Load, bool]]]
 """The loads that landed of each day, and whether each is one of rejected lines."""
 
@@ -44,7 +47,7 @@ def late_work(
 
     `unknown` are landed files that the ledger doesn't know; `hours_behind` are hours whose statistics count other
     events than were stored. Of all days, only those `looked_at`, and those that are archived, are of interest. The
-    hour that isn't over is left to fill.
+    hour that isn't over is built anew while it fills, now and then.
     """
     facts = {day.date: day for day in days}
     behind_by_day: dict[dt.date, set[dt.datetime]] = {}
@@ -55,10 +58,19 @@ def late_work(
     for date in sorted(of_interest & {*facts, *unknown}):
         landed = unknown.get(date, ())
         hours = {load.hour for load, _ in landed} | behind_by_day.get(date, set())
+        yield from _filling(landed, now)
         if over := sorted(hour for hour in hours if hour + HOUR <= now):
             yield from _hours(over, landed, hours_behind)
         elif not hours and (day := facts.get(date)):
             yield from _day(day, now)
+
+
+def _filling(landed: Iterable[tuple[Load, bool]], now: dt.datetime) -> Iterator[Ask]:
+    """The hour that isn't over, where it got files, but not more often than every five minutes."""
+    hour = now.replace(minute=0, second=0, microsecond=0)
+    if new := sum(load.hour == hour for load, _ in landed):
+        part = now.minute // (REFRESH // dt.timedelta(minutes=1))
+        yield Ask("hourly", Window.of_hour(hour), f"filling-{part}", f"{new} file(s) of the hour that fills")
 
 
 def _hours(

@@ -8,6 +8,16 @@ import dagster as dg
 
 HOURLY_ASSETS = ("raw_events", "path_stats_hourly")
 DAILY_ASSETS = ("path_stats_daily",)
+DRAIN_JOB = "drain"
+"""The job of queue.py."""
+UNFINISHED = (
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+)
+"""Statuses of runs whose work is still to come."""
 ARCHIVE_ASSETS = ("events_archive", "archive_metadata", "events_cleanup")
 
 hourly_job = dg.define_asset_job(

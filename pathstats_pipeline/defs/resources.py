@@ -6,9 +6,10 @@ error and gives up on a busy file. `ArchiveStorage` uses dagster-aws's S3 resour
 
 import contextlib
 import datetime as dt
+import functools
 import pathlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 import dagster as dg
@@ -19,14 +20,19 @@ from pydantic import Field
 from pathstats_pipeline.archive.claims import Claimant
 from pathstats_pipeline.archive.lifecycle import Retention
 from pathstats_pipeline.archive.strategy import SizeRule
+from pathstats_pipeline.intake.consumer import Bounds, Consumer, object_ingester
+from pathstats_pipeline.intake.dead_letters import bury
+from pathstats_pipeline.intake.ingest import first_hour
 from pathstats_pipeline.settings import Settings
 from pathstats_pipeline.stats.pairs import SketchChoice
 from pathstats_pipeline.storage.compaction import Compaction, compact
-from pathstats_pipeline.storage.connect import landing_zone, local_s3_of
-from pathstats_pipeline.storage.duck import open_connection
+from pathstats_pipeline.storage.connect import landing_zone, local_queues, local_s3_of, queues
+from pathstats_pipeline.storage.duck import exclusive, open_connection
 from pathstats_pipeline.storage.landing import Landing
 from pathstats_pipeline.storage.local_s3 import LocalS3
+from pathstats_pipeline.storage.local_sqs import LocalSqs
 from pathstats_pipeline.storage.objects import S3Objects
+from pathstats_pipeline.storage.queue import SqsQueue
 from pathstats_pipeline.storage.warehouse import Warehouse, open_warehouse
 
 
@@ -100,6 +106,82 @@ class LandingZone(dg.ConfigurableResource[Any]):
         return landing_zone(self.uri, self.s3.get_client)
 
 
+class MessageQueues(dg.ConfigurableResource[Any]):
+    """The queue that events come by, and its dead letters; what each number means stands in settings.py."""
+
+    s3: dg.ResourceDependency[S3Resource]
+    url: str | None = None
+    dead_letter_url: str | None = None
+    endpoint_url: str | None = None
+    local_directory: str = Field(description="of the local SQS server, which is used where no queue is set")
+    lock_path: str = Field(description="held by whoever takes in log files")
+    lock_timeout_seconds: float
+    first_hour: str
+    batch_messages: int
+    batch_bytes: int
+    batch_seconds: float
+    groups: int
+    hidden_seconds: int
+    backlog_messages: int
+    heartbeat_minutes: float
+
+    @classmethod
+    def of(cls, settings: Settings, s3: S3Resource) -> Self:
+        """The queue that the settings name, or the local server's."""
+        return cls(
+            s3=s3,
+            url=settings.sqs_queue_url,
+            dead_letter_url=settings.sqs_dead_letter_queue_url,
+            endpoint_url=settings.sqs_endpoint_url,
+            local_directory=str(settings.local_sqs_directory),
+            lock_path=str(settings.intake_lock_path),
+            lock_timeout_seconds=settings.lock_timeout_seconds,
+            first_hour=first_hour(settings).isoformat(),
+            batch_messages=settings.sqs_batch_messages,
+            batch_bytes=settings.sqs_batch_bytes,
+            batch_seconds=settings.sqs_batch_seconds,
+            groups=settings.sqs_groups,
+            hidden_seconds=settings.sqs_hidden_seconds,
+            backlog_messages=settings.sqs_backlog_messages,
+            heartbeat_minutes=settings.sqs_heartbeat_minutes,
+        )
+
+    @property
+    def is_there(self) -> bool:
+        """Whether there is a queue to ask: one that is set, or a local one that has been started."""
+        return self.url is not None or LocalSqs(pathlib.Path(self.local_directory)).was_started
+
+    @property
+    def heartbeat(self) -> dt.timedelta:
+        """For how long messages may wait without a drain."""
+        return dt.timedelta(minutes=self.heartbeat_minutes)
+
+    def queues(self) -> tuple[SqsQueue, SqsQueue | None]:
+        """The queue and its dead letters. New clients each call: ask once a run."""
+        if self.url is None:
+            return local_queues(pathlib.Path(self.local_directory))
+        return queues(self.url, self.dead_letter_url, self.endpoint_url)
+
+    def consumer(self, landing: Landing, clock: Callable[[], dt.datetime]) -> Consumer:
+        """Who takes messages off the queue into the landing zone."""
+        messages, letters = self.queues()
+        lock = functools.partial(
+            exclusive, pathlib.Path(self.lock_path), timeout_seconds=self.lock_timeout_seconds, what=self.lock_path
+        )
+        start = dt.datetime.fromisoformat(self.first_hour)
+        return Consumer(
+            queue=messages,
+            landing=landing,
+            ingest_object=object_ingester(
+                landing, lambda bucket: S3Objects(self.s3.get_client(), bucket), start, clock, lock
+            ),
+            bury=(lambda message, reason: bury(letters, message, reason, clock())) if letters else None,
+            first_hour=start,
+            clock=clock,
+            bounds=Bounds(self.batch_messages, self.batch_bytes, self.batch_seconds, self.groups, self.hidden_seconds),
+        )
+
+
 class Rules(dg.ConfigurableResource[Any]):
     """The knobs of statistics and archive; what each means stands in settings.py."""
 
@@ -159,5 +241,6 @@ def resources_of(settings: Settings) -> dict[str, Any]:
         "archive_storage": ArchiveStorage(
             s3=s3, bucket=settings.bucket, prefix=settings.s3_prefix, looks_first=settings.s3_looks_first
         ),
+        "message_queues": MessageQueues.of(settings, s3),
         "rules": Rules.of(settings),
     }

@@ -16,7 +16,7 @@ import dagster as dg
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 
 from pathstats_pipeline.archive.late import Ask, Files, late_work
-from pathstats_pipeline.defs.jobs import archive_job, daily_job, hourly_job
+from pathstats_pipeline.defs.jobs import DRAIN_JOB, UNFINISHED, archive_job, daily_job, hourly_job
 from pathstats_pipeline.defs.partitions import HOURLY
 from pathstats_pipeline.defs.presentation import day_key, hour_key, some_of
 from pathstats_pipeline.defs.resources import LandingZone, WarehouseResource
@@ -32,13 +32,7 @@ RECENT_DAYS: Final = 7
 OLDER_DAYS_PER_TICK: Final = 200
 """Of the older days that have files, so many a tick, in turn."""
 FACT_TAG: Final = "pathstats/late"
-_UNFINISHED: Final = (
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-)
+_RUNS_LOOKED_AT: Final = 20
 LOCK_SECONDS: Final = 2.0
 """A tick that takes a minute is killed; the next one comes soon."""
 
@@ -98,8 +92,9 @@ def days_to_look_at(days: Sequence[dt.date], today: dt.date, cursor: str | None)
 
 def _under_way(instance: dg.DagsterInstance) -> str | None:
     """What is being done, by whomever: an hour between its two assets looks as if its statistics were behind."""
-    if runs := instance.get_run_records(dg.RunsFilter(statuses=list(_UNFINISHED)), limit=1):
-        return f"run {runs[0].dagster_run.run_id} is not finished yet"
+    runs = instance.get_runs(dg.RunsFilter(statuses=list(UNFINISHED)), limit=_RUNS_LOOKED_AT)
+    if others := [run for run in runs if run.job_name != DRAIN_JOB]:  # a drain builds nothing
+        return f"run {others[0].run_id} is not finished yet"
     requested = BulkActionsFilter(statuses=[BulkActionStatus.REQUESTED])
     if backfills := instance.get_backfills(filters=requested, limit=1):
         return f"backfill {backfills[0].backfill_id} is not finished yet"

@@ -7,18 +7,22 @@ again is decided in batches.py, what stands in a message in messages.py, which l
 
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import datetime as dt
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Final, Protocol
+from typing import Final, Protocol, Self
 
+from pathstats_pipeline.events.formats.registry import detect
 from pathstats_pipeline.intake.batches import batches, is_dead, refuses, visibility_seconds
-from pathstats_pipeline.intake.ingest import IngestReport
+from pathstats_pipeline.intake.ingest import IngestReport, Intake, ingest_file
 from pathstats_pipeline.intake.lines import SourceError
+from pathstats_pipeline.intake.logfiles import ObjectLogFile
 from pathstats_pipeline.intake.messages import Content, Message, ObjectName, PoisonError, QueueError, content_of, weight
 from pathstats_pipeline.intake.planning import PlannedLoad, plan
+from pathstats_pipeline.settings import Settings
 from pathstats_pipeline.storage.landing import Landing, load_key
-from pathstats_pipeline.storage.objects import ObjectsError
+from pathstats_pipeline.storage.objects import MissingObjectError, ObjectsError, VersionedObjects
 
 JITTER: Final = 0.1
 _NOT_DURABLE: Final = (ObjectsError, OSError)
@@ -54,6 +58,17 @@ class Bounds:
     seconds: float = 5.0
     groups: int = 45
     hidden_seconds: int = 900
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """The bounds that the settings give."""
+        return cls(
+            settings.sqs_batch_messages,
+            settings.sqs_batch_bytes,
+            settings.sqs_batch_seconds,
+            settings.sqs_groups,
+            settings.sqs_hidden_seconds,
+        )
 
 
 @dataclasses.dataclass
@@ -213,7 +228,8 @@ class Consumer:
             try:
                 outcome.ingested.append(self.ingest_object(name))
             except SourceError as error:
-                outcome.poison[message] = str(error)
+                whose = outcome.kept_back if _is_of_the_store(error) else outcome.poison
+                whose[message] = str(error)
             except _NOT_DURABLE as error:
                 outcome.kept_back[message] = str(error)
 
@@ -272,3 +288,26 @@ class Consumer:
         report.rejected += sum(each.rejected for each in outcome.ingested)
         report.hours |= {planned.load.hour for planned in outcome.published}
         report.hours |= {hour for each in outcome.ingested for hour in each.hours}
+
+
+def _is_of_the_store(error: SourceError) -> bool:
+    """Whether a log file couldn't be read because its store couldn't be asked, not because of what it holds."""
+    cause = error.__cause__
+    return isinstance(cause, ObjectsError) and not isinstance(cause, MissingObjectError)
+
+
+def object_ingester(
+    landing: Landing,
+    bucket: Callable[[str], VersionedObjects],
+    first_hour: dt.datetime,
+    clock: Callable[[], dt.datetime],
+    lock: Callable[[], contextlib.AbstractContextManager[None]],
+) -> Callable[[ObjectName], IngestReport]:
+    """Takes in a log file on S3, whatever its format; `lock` holds the intake alone, as every other intake does."""
+
+    def ingest_object(name: ObjectName) -> IngestReport:
+        intake = Intake(landing, first_hour, clock(), detect)
+        with lock():
+            return ingest_file(ObjectLogFile(bucket(name.bucket), name.key), intake)
+
+    return ingest_object

@@ -1,4 +1,4 @@
-"""What is known of the drains of a queue: a record of each in the landing zone, and two verdicts on them. Pure verdicts.
+"""What is known of the drains of a queue: a record of each in the landing zone, and two verdicts on them.
 
 A record is written whoever drained, a run or a command, on whichever machine: it is the heartbeat of the consumer.
 """
@@ -6,10 +6,11 @@ A record is written whoever drained, a run or a command, on whichever machine: i
 import dataclasses
 import datetime as dt
 import json
+from collections.abc import Callable
 from typing import Any, Final, Self
 
 from pathstats_pipeline.events.window import from_rfc3339, rfc3339
-from pathstats_pipeline.intake.consumer import DrainReport
+from pathstats_pipeline.intake.consumer import Consumer, DrainReport
 from pathstats_pipeline.storage.landing import Landing
 
 _FOLDER: Final = "_queue/drains/"
@@ -66,6 +67,15 @@ def record(landing: Landing, drain: Drain) -> None:
         landing.objects.delete(key)
 
 
+def drain(consumer: Consumer, keep_on: Callable[[], bool]) -> tuple[Drain, DrainReport]:
+    """Drain the consumer's queue, and leave a record of it; raises QueueError or, without a record, ObjectsError."""
+    started = consumer.clock()
+    report = consumer.drain(keep_on)
+    done = Drain.of(report, started, consumer.clock())
+    record(consumer.landing, done)
+    return done, report
+
+
 def last_drain(landing: Landing) -> Drain | None:
     """The newest record; None where there is none yet. Raises ObjectsError."""
     keys = landing.objects.list(_FOLDER)
@@ -95,4 +105,3 @@ def judge_heartbeat(waiting: int, last: Drain | None, now: dt.datetime, silence:
     since = now - last.ended_at
     minutes = since.total_seconds() / 60
     return Verdict(since <= silence, f"{waiting} message(s) wait; the last drain ended {minutes:.0f} minute(s) ago")
-

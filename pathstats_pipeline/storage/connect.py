@@ -1,4 +1,4 @@
-"""From settings to stores: S3 clients, the local S3 server, the landing zone. For code without Dagster, too."""
+"""From settings to stores and queues: clients, local servers, the landing zone. For code without Dagster, too."""
 
 import pathlib
 from collections.abc import Callable
@@ -10,7 +10,9 @@ import botocore.config
 from pathstats_pipeline.settings import Settings
 from pathstats_pipeline.storage.landing import Landing
 from pathstats_pipeline.storage.local_s3 import LocalS3
+from pathstats_pipeline.storage.local_sqs import DEAD_LETTERS, QUEUE, LocalSqs
 from pathstats_pipeline.storage.objects import DirectoryObjects, S3Objects
+from pathstats_pipeline.storage.queue import SqsQueue
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -50,6 +52,28 @@ def archive_objects(settings: Settings) -> S3Objects:
 def bucket_objects(settings: Settings, bucket: str) -> S3Objects:
     """A whole bucket, for the log files that stand in it."""
     return S3Objects(s3_client(settings), bucket)
+
+
+def local_queues(directory: pathlib.Path) -> tuple[SqsQueue, SqsQueue]:
+    """The queue of the local SQS server of a directory, and its dead letters; both are made where they are missing."""
+    server = LocalSqs(directory)
+    client = server.client()
+    return SqsQueue(client, server.ensure_queue(QUEUE)), SqsQueue(client, server.ensure_queue(DEAD_LETTERS))
+
+
+def queues(url: str, dead_letter_url: str | None, endpoint_url: str | None) -> tuple[SqsQueue, SqsQueue | None]:
+    """A queue on SQS and its dead letters, with the credentials of AWS's own files and variables."""
+    import boto3  # noqa: PLC0415 - a tenth of a command's start, and not every command talks to a queue
+
+    client = boto3.client("sqs", config=_CONFIG, endpoint_url=endpoint_url)
+    return SqsQueue(client, url), SqsQueue(client, dead_letter_url) if dead_letter_url else None
+
+
+def queues_of(settings: Settings) -> tuple[SqsQueue, SqsQueue | None]:
+    """The queue that the settings name and its dead letters, or those of the local server."""
+    if settings.sqs_queue_url is None:
+        return local_queues(settings.local_sqs_directory)
+    return queues(settings.sqs_queue_url, settings.sqs_dead_letter_queue_url, settings.sqs_endpoint_url)
 
 
 def landing_zone(uri: str, client: "Callable[[], S3Client]") -> Landing:

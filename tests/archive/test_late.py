@@ -42,11 +42,14 @@ def test_hours_come_first_and_days_wait_for_them() -> None:
 
 
 def test_what_is_not_late_is_not_asked_for() -> None:
-    """Never archived; not over; an hour that still fills; an old day nobody looked at, unless it is archived."""
+    """Never archived; not over; an old day nobody looked at, unless it is archived."""
     assert asked(dataclasses.replace(BUILT, stored=35)) == []
     today = dataclasses.replace(BUILT, date=NOW.date(), counted_daily=None)
     assert asked(today) == []
-    assert asked(today, Load(hour(5, NOW.date()), "x"), Load(hour(4, NOW.date()), "x")) == ["hourly 21 04 1"]
+    assert asked(today, Load(hour(5, NOW.date()), "x"), Load(hour(4, NOW.date()), "x")) == [
+        "hourly 21 05 1",
+        "hourly 21 04 1",
+    ]
     assert asked(dataclasses.replace(BUILT, counted=31), seen=False) == []
     assert asked(dataclasses.replace(ARCHIVED, counted=31), seen=False) == ["daily 20 00 24"]
 

@@ -1,0 +1,131 @@
+"""The commands of the queue: drain, status, redrive and send. As in cli.py, which lists them."""
+
+import contextlib
+import functools
+import pathlib
+import signal
+import threading
+from collections.abc import Iterator
+
+import click
+
+from pathstats_pipeline import queue_report, report
+from pathstats_pipeline.intake import drains
+from pathstats_pipeline.intake.consumer import Bounds, Consumer, object_ingester
+from pathstats_pipeline.intake.dead_letters import bury, redrive
+from pathstats_pipeline.intake.ingest import first_hour
+from pathstats_pipeline.intake.messages import QueueError
+from pathstats_pipeline.settings import Settings, load_settings
+from pathstats_pipeline.storage.connect import bucket_objects, landing_zone, queues_of, s3_client
+from pathstats_pipeline.storage.landing import Landing
+from pathstats_pipeline.terminal import intake_lock, now, s3_of, sqs_of
+
+IDLE_SECONDS = 5.0
+LONGEST_PAUSE_SECONDS = 60.0
+
+
+@click.group()
+def queue() -> None:
+    """Events from SQS: the queue of PATHSTATS_SQS_QUEUE_URL, or the local server's."""
+
+
+@contextlib.contextmanager
+def _landing(settings: Settings) -> Iterator[Landing]:
+    with s3_of(settings), sqs_of(settings):
+        yield landing_zone(settings.landing_uri, lambda: s3_client(settings))
+
+
+def _consumer(settings: Settings, landing: Landing) -> Consumer:
+    messages, letters = queues_of(settings)
+    start, bucket = first_hour(settings), functools.partial(bucket_objects, settings)
+    return Consumer(
+        queue=messages,
+        landing=landing,
+        ingest_object=object_ingester(landing, bucket, start, now, lambda: intake_lock(settings)),
+        bury=(lambda message, reason: bury(letters, message, reason, now())) if letters else None,
+        first_hour=start,
+        clock=now,
+        bounds=Bounds.of(settings),
+    )
+
+
+@queue.command("drain")
+@click.option("--follow", is_flag=True, help="Go on when the queue is empty, until stopped.")
+def drain_queue(*, follow: bool) -> None:
+    """Take messages off the queue into the landing zone, until it is empty.
+
+    A message is deleted when all of its events are durable there. One that can't be read goes to the dead letters
+    after five tries. SIGTERM and Ctrl-C stop it after the batch in hand.
+    """
+    settings = load_settings()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    failed = 0
+    with _landing(settings) as landing:
+        consumer = _consumer(settings, landing)
+        while True:
+            try:
+                drained, found = drains.drain(consumer, lambda: not stop.is_set())
+                problem = f"{next(iter(found.reasons), '')}; it is tried again" if found.landing_failed else None
+                if found.received:
+                    queue_report.drained(drained, found)
+            except QueueError as error:
+                problem = str(error)
+            if not follow and problem:
+                raise click.ClickException(problem)
+            failed = failed + 1 if problem else 0
+            if problem:
+                report.note(problem)
+            pause = min(IDLE_SECONDS * 2**failed, LONGEST_PAUSE_SECONDS) if failed else IDLE_SECONDS
+            if not follow or stop.wait(pause):
+                return
+
+
+@queue.command()
+def status() -> None:
+    """How many messages wait, when the queue was last drained, and how many dead letters there are."""
+    settings = load_settings()
+    with _landing(settings) as landing:
+        messages, letters = queues_of(settings)
+        depth, last = messages.depth(), drains.last_drain(landing)
+        verdicts = [
+            drains.judge_backlog(depth.waiting, settings.sqs_backlog_messages),
+            drains.judge_heartbeat(depth.waiting, last, now(), settings.heartbeat),
+        ]
+        queue_report.status(messages.url, depth, last, letters.depth() if letters else None, verdicts)
+    if bad := [verdict.reason for verdict in verdicts if not verdict.passed]:
+        raise click.ClickException("; ".join(bad))
+
+
+@queue.command("redrive")
+@click.option("--limit", type=click.IntRange(min=1), default=1_000_000, help="Send so many at most.")
+def redrive_letters(limit: int) -> None:
+    """Send the dead letters back to the queue, to be tried again: after a fix, or a log file that has come."""
+    settings = load_settings()
+    with _landing(settings):
+        messages, letters = queues_of(settings)
+        if letters is None:
+            raise click.ClickException("there are no dead letters: set PATHSTATS_SQS_DEAD_LETTER_QUEUE_URL")
+        report.note(f"sent {redrive(letters, messages, limit)} dead letter(s) back to {messages.url}")
+
+
+@queue.command()
+@click.argument("file", type=click.Path(path_type=pathlib.Path, exists=True, dir_okay=False))
+@click.option("--lines", type=click.IntRange(min=1), default=100, show_default=True, help="Lines a message.")
+def send(file: pathlib.Path, lines: int) -> None:
+    """Send the lines of FILE (JSON lines, plain) to the queue, to try it out."""
+    settings = load_settings()
+    sent = 0
+    with _landing(settings), file.open(encoding="utf-8", errors="surrogateescape") as source:
+        messages, _ = queues_of(settings)
+        batch: list[str] = []
+        for line in source:
+            batch.append(line)
+            if len(batch) == lines:
+                messages.send("".join(batch))
+                sent, batch = sent + 1, []
+        if batch:
+            messages.send("".join(batch))
+            sent += 1
+    report.note(f"sent {sent} message(s) to {messages.url}")
