@@ -140,27 +140,30 @@ class Consumer:
                 report.received += len(messages)
                 oldest = [report.oldest_sent_at, *(message.sent_at for message in messages)]
                 report.oldest_sent_at = min(filter(None, oldest))
-                for batch in self._batches(messages):
-                    self._settle(batch, self._take(batch, pool), report)
+                copies: dict[str, list[Message]] = {}
+                for message in messages:
+                    copies.setdefault(message.identity, []).append(message)
+                for batch in self._batches(same[-1] for same in copies.values()):
+                    self._settle(batch, self._take(batch, pool), copies, report)
         return report
 
     def _gather(self) -> list[Message]:
-        """Messages until there are enough, by number, bytes or seconds; of one that came twice, the later delivery."""
+        """Messages until there are enough, by number, bytes or seconds."""
         bounds, started, size = self.bounds, self.clock(), 0
-        found: dict[str, Message] = {}
+        found: list[Message] = []
         while len(found) < bounds.messages and size < bounds.size_bytes:
             wait_seconds = 0 if found else 1
             fresh = self.queue.receive(
                 bounds.messages - len(found), hidden_seconds=bounds.hidden_seconds, wait_seconds=wait_seconds
             )
-            found |= {message.identity: message for message in fresh}
+            found += fresh
             size += sum(map(weight, fresh))
             if not fresh or (self.clock() - started).total_seconds() >= bounds.seconds:
                 break
-        return list(found.values())
+        return found
 
     def _batches(self, messages: Iterable[Message]) -> Iterable[list[Message]]:
-        """The messages in batches, those that were delivered before in smaller company."""
+        """Messages, none of them twice, in batches: those that were delivered before in smaller company."""
         by_identity = {message.identity: message for message in messages}
         refusals = {identity: message.receives - 1 for identity, message in by_identity.items()}
         for identities in batches(refusals, by_identity, self.bounds.messages):
@@ -245,21 +248,31 @@ class Consumer:
                 continue
         outcome.published.clear()
 
-    def _settle(self, batch: Sequence[Message], outcome: _Outcome, report: DrainReport) -> None:
-        """Answer for each message: delete it, bury it, or hide it until it is tried again."""
+    def _settle(
+        self, batch: Sequence[Message], outcome: _Outcome, copies: Mapping[str, Sequence[Message]], report: DrainReport
+    ) -> None:
+        """Answer each message, and each copy of it: delete it, bury it, or hide it until it is tried again."""
         failed, is_refused = outcome.failed, refuses(len(outcome.failed), len(batch))
         dead = {message for message in outcome.poison if is_dead(message.receives) and self._buried(message, outcome)}
-        durable = [] if is_refused else [message for message in batch if message not in failed]
-        again = [message for message in batch if message not in dead and (is_refused or message in failed)]
+        durable, buried, again, innocent = list[Message](), list[Message](), dict[Message, int](), 0
+        for message in batch:
+            if message in dead:
+                buried += copies[message.identity]
+            elif message in failed or is_refused:
+                # Attempts are charged to the message that failed; others of a refused batch come again as after one.
+                seconds = self.retry_seconds(message.receives - 1 if message in failed else 0)
+                again |= dict.fromkeys(copies[message.identity], seconds)
+                innocent += message not in failed
+            else:
+                durable += copies[message.identity]
         unacknowledged = self.queue.delete(durable)
-        self.queue.delete(sorted(dead, key=lambda message: message.identity))
-        # Attempts are charged to the message that failed; the others of a refused batch come again as after the first.
-        self.queue.hide({each: self.retry_seconds(each.receives - 1 if each in failed else 0) for each in again})
+        self.queue.delete(buried)
+        self.queue.hide(again)
         report.acknowledged += len(durable) - unacknowledged
         report.unacknowledged += unacknowledged
         report.retried += len(again)
-        report.dead += len(dead)
-        report.refused += len(batch) - len(failed) if is_refused else 0
+        report.dead += len(buried)
+        report.refused += innocent
         report.refused_batches += is_refused
         report.landing_failed |= bool(outcome.kept_back)
         report.reasons.update(failed.values())
