@@ -126,6 +126,7 @@ def test_what_a_header_said_holds_in_later_blocks(cut: int) -> None:
     ("header", "taken", "expected"),
     [
         (["#Software: Microsoft Internet Information Services 8.5"], "15", 15.0),
+        (["#Software: IIS Advanced Logging Module"], "15", 15.0),
         (["#Software: SGOS 6.7.5.3"], "15", 15.0),
         (["#Software: Apache Tomcat/9.0.1"], "0.015", 15.0),
         (["#Software: WebLogic"], "2", 2000.0),

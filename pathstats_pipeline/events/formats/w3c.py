@@ -38,7 +38,7 @@ _FIELDS: Final = FieldMap(
 )
 _WANTED: Final = ("date", "time", *(str(place[0]) for place in places_of(_FIELDS) if place[0] != _WHEN))
 
-_MILLISECONDS: Final = r"(?i)microsoft|sgos|blue ?coat|proxysg"
+_MILLISECONDS: Final = r"(?i)microsoft|\biis\b|sgos|blue ?coat|proxysg"
 _OF_IIS: Final = r"(?i)(?:^|[ \t])sc-(?:win32-status|substatus)(?:[ \t]|$)"
 """Fields that only IIS has, where somebody took its #Software line off."""
 
