@@ -48,7 +48,8 @@ def ingest(files: tuple[pathlib.Path, ...], format_name: str, map_file: pathlib.
     """Log FILES (plain, gzip or zstd) into the landing zone.
 
     A line becomes an event, or a rejected line kept with its bytes and the reason; header lines are counted only. A
-    file that was ingested before adds nothing; one that has grown adds what is new. A file that can't be read is named; the others are ingested.
+    file that was ingested before adds nothing; one that has grown adds what is new. A file that can't be read is named;
+    the others are ingested.
     """
     settings = load_settings()
     chooser = format_chooser(format_name, map_file)

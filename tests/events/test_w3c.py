@@ -155,17 +155,24 @@ def test_fields_of_iis_alone_tell_milliseconds() -> None:
     [
         ('10.0.0.1 GET /a "Mozilla/5.0 (X11; ""y"") +z" 200', 'Mozilla/5.0 (X11; "y") +z'),
         ("10.0.0.1\tGET\t/a\tMozilla 5.0+z\t200", "Mozilla 5.0+z"),
-        ('10.0.0.1 GET /a "curl" 200', '"curl"'),
+        ('10.0.0.1 GET /a "curl" 200', "curl"),
+        ('10.0.0.1 GET /a cu"rl 200', 'cu"rl'),
         ("10.0.0.1 GET /a - 200 ", None),
     ],
 )
 def test_values_are_separated_by_tabs_or_spaces_or_stand_in_quotes(row: str, expected: str | None) -> None:
-    """Quotes count where a line has too many fields without them: IIS leaves a client's quotes as they are."""
+    """Tomcat and others put texts in quotes, with a quote in it doubled."""
     stamp = "2024-01-02\t10:00:00\t" if "\t" in row else "2024-01-02 10:00:00 "
     fields = "#Fields: date time c-ip cs-method cs-uri-stem cs(User-Agent) sc-status"
     read = event(fields, stamp + row)
 
     assert (read.get("user_agent"), read["status"]) == (expected, 200)
+
+
+def test_quotes_in_a_file_of_iis_are_the_clients() -> None:
+    """IIS quotes nothing; only a line that has too many fields without quotes is read with them."""
+    assert event(*IIS, ROW.replace("Mozilla/5.0+(x;++http://b)", '"curl"'))["user_agent"] == '"curl"'
+    assert event(*IIS, ROW.replace("Mozilla/5.0+(x;++http://b)", '"cu rl"'))["user_agent"] == "cu rl"
 
 
 def test_a_time_alone_is_of_the_day_of_the_date_line() -> None:

@@ -38,9 +38,10 @@ _FIELDS: Final = FieldMap(
 )
 _WANTED: Final = ("date", "time", *(str(place[0]) for place in places_of(_FIELDS) if place[0] != _WHEN))
 
-_MILLISECONDS: Final = r"(?i)microsoft|\biis\b|sgos|blue ?coat|proxysg"
-_OF_IIS: Final = r"(?i)(?:^|[ \t])sc-(?:win32-status|substatus)(?:[ \t]|$)"
-"""Fields that only IIS has, where somebody took its #Software line off."""
+_IIS: Final = r"(?i)microsoft|\biis\b"
+_PROXYSG: Final = r"(?i)sgos|blue ?coat|proxysg"
+_FIELDS_OF_IIS: Final = r"(?i)(?:^|[ \t])sc-(?:win32-status|substatus)(?:[ \t]|$)"
+"""These tell IIS where somebody took its #Software line off."""
 
 _OF_CLOUDFRONT: Final = r"(?i)(?:^|[ \t])x-edge-location(?:[ \t]|$)"
 _CLOUDFRONT_FIELDS: Final = (
@@ -173,20 +174,21 @@ def _positions(fields: pl.Series) -> pl.DataFrame:
 def _split(data: pl.DataFrame) -> pl.DataFrame:
     """Add the values of each line: separated by tabs where it has any, else by spaces, and then maybe in quotes.
 
-    IIS puts quotes around nothing and leaves those of clients as they are, so quotes count only where a line does not
-    have the right number of fields without them.
+    IIS puts quotes around nothing and leaves those of clients as they are: of its lines only those are read with quotes
+    that do not have the right number of fields without.
     """
-    line = pl.col("line")
+    line, values, width = pl.col("line"), pl.col("values"), pl.col("width")
     tabbed = line.str.contains("\t", literal=True)
     plain = data.with_columns(
         values=pl.when(tabbed).then(line.str.split("\t")).otherwise(line.str.strip_chars_end(" \r").str.split(" "))
     )
-    odd = ~tabbed & (pl.col("values").list.len() != pl.col("width"))
-    if not plain.select(odd.any()).item():
+    quotes = ~tabbed & (line.str.contains('"', literal=True) & ~_of_iis() | (values.list.len() != width))
+    if not plain.select(quotes.any()).item():
         return plain
     bare = pl.element().str.replace(r'(?s)^"(.*)"$', "$1").str.replace_all('""', '"', literal=True)
-    quoted = plain.filter(odd).with_columns(values=line.str.extract_all(_VALUE).list.eval(bare))
-    return pl.concat([plain.filter(~odd), quoted])
+    read = line.str.extract_all(_VALUE).list.eval(bare)
+    quoted = plain.filter(quotes).with_columns(values=pl.when(read.list.len() == width).then(read).otherwise(values))
+    return pl.concat([plain.filter(~quotes), quoted])
 
 
 def _when() -> pl.Expr:
@@ -197,6 +199,10 @@ def _when() -> pl.Expr:
 
 def _duration() -> pl.Expr:
     """Give the duration with its unit: milliseconds of IIS and ProxySG, seconds of all who follow the specification."""
-    of_ms_software = pl.col("software").str.contains(_MILLISECONDS).fill_null(value=False)
-    unit = pl.when(of_ms_software | pl.col("fields").str.contains(_OF_IIS)).then(pl.lit("ms")).otherwise(pl.lit("s"))
-    return pl.col(_DURATION) + unit
+    in_ms = _of_iis() | pl.col("software").str.contains(_PROXYSG).fill_null(value=False)
+    return pl.col(_DURATION) + pl.when(in_ms).then(pl.lit("ms")).otherwise(pl.lit("s"))
+
+
+def _of_iis() -> pl.Expr:
+    by_name = pl.col("software").str.contains(_IIS).fill_null(value=False)
+    return by_name | pl.col("fields").str.contains(_FIELDS_OF_IIS)
