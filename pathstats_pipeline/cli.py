@@ -47,8 +47,9 @@ def cli() -> None:
 def ingest(files: tuple[str, ...], format_name: str, map_file: pathlib.Path | None, *, finished: bool) -> None:
     """Log FILES (plain, gzip or zstd) into the landing zone: paths, s3://bucket/key, or s3://bucket/prefix/.
 
-    A line becomes an event, or a rejected line kept with its bytes and the reason. A file that was ingested before
-    adds nothing; one that has grown adds what is new. A file that can't be read is named; the others are ingested.
+    A line becomes an event, or a rejected line kept with its bytes and the reason; header lines are counted only. A
+    file that was ingested before adds nothing; one that has grown adds what is new. A file that can't be read is named;
+    the others are ingested.
     """
     settings = load_settings()
     chooser = format_chooser(format_name, map_file)

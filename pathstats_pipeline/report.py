@@ -61,6 +61,9 @@ _VERDICTS: Final = {
     Verdict.CHECKED: "it ignores the condition on writes: with a look before each, one host may archive there",
     Verdict.REFUSED: "the archive must not be here",
 }
+_RARE_COUNTS: Final = ("header", "unfinished")
+"""Columns that are shown only where a file has such lines."""
+
 _MAX_REASONS: Final = 12
 _MAX_RUNS: Final = 5
 _MAX_DAMAGED: Final = 5
@@ -103,12 +106,17 @@ def progress(items: Iterable[Item], what: str, unit: str = "") -> Iterator[Item]
 
 def ingested(reports: Sequence[IngestReport]) -> None:
     """What became of the lines of each file, the reasons for rejection, and what to do next."""
-    names = ["lines", "accepted", "duplicate", "rejected", "unfinished"]
-    if not any(each.unfinished for each in reports):
-        names.pop()
-    table = rich.table.Table("file", "format", *map(right, names))
-    for each in reports:
-        counts = (each.lines, each.accepted, each.before, each.rejected, each.unfinished)[: len(names)]
+    columns = {
+        "lines": [each.lines for each in reports],
+        "accepted": [each.accepted for each in reports],
+        "duplicate": [each.before for each in reports],
+        "rejected": [each.rejected for each in reports],
+        "header": [each.headers for each in reports],
+        "unfinished": [each.unfinished for each in reports],
+    }
+    shown = {name: counts for name, counts in columns.items() if name not in _RARE_COUNTS or any(counts)}
+    table = rich.table.Table("file", "format", *map(right, shown))
+    for each, counts in zip(reports, zip(*shown.values(), strict=True), strict=True):
         table.add_row(escape(each.name), each.format_name, *(f"{count:,}" for count in counts))
     _out.print(table)
     reasons = sum((each.reasons for each in reports), collections.Counter[str]())

@@ -50,6 +50,15 @@ def test_a_line_that_is_still_being_written_is_left_for_the_next_time(shell: She
     assert [size for (size,) in sizes] == sorted(int(f"1234{n}") for n in range(30))
 
 
+def test_header_lines_have_a_count_of_their_own(shell: Shell, tmp_path: pathlib.Path) -> None:
+    """A clean file of IIS has no rejected line, and its header is counted: the counts add up to the lines."""
+    log = tmp_path / "u_ex261120.log"
+    fields = "#Software: Microsoft Internet Information Services 10.0\n#Fields: date time c-ip cs-method cs-uri-stem\n"
+    log.write_text(fields + "2026-11-20 05:00:00 192.0.2.1 GET /a\n")
+
+    assert counts(shell.ok("ingest", log)) == [3, 1, 0, 0, 2]
+
+
 def test_the_demonstration_goes_the_whole_way(shell: Shell, tmp_path: pathlib.Path) -> None:
     """On a file of one's own, of a day that has left the hot window: from its lines to their deletion."""
     log = tmp_path / "access.log"

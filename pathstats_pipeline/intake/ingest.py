@@ -1,4 +1,4 @@
-"""Log files into the landing zone: each line an accepted event, a rejected line, or one that was ingested before.
+"""Log files into the landing zone: each line an event, a rejected line, a header, or one that was ingested before.
 
 A file is surveyed first, to its end: what it shares with files ingested before, and that it can be read at all.
 Only then are its loads published, block by block, in bounded memory. The ids of events and loads come from where the
@@ -8,9 +8,8 @@ lines stand, so that a run that died is finished by the next one without doublin
 import collections
 import dataclasses
 import datetime as dt
-import io
 from collections.abc import Callable, Iterable, Iterator
-from typing import BinaryIO, Final
+from typing import Final
 
 import polars as pl
 
@@ -21,6 +20,7 @@ from pathstats_pipeline.intake.limits import CLOCK_NEVER_SET, reason_outside
 from pathstats_pipeline.intake.lines import LineBlock, Source, SourceError, read_blocks
 from pathstats_pipeline.intake.logfiles import LogFile
 from pathstats_pipeline.intake.sources import Segment, next_segments, survey
+from pathstats_pipeline.intake.spans import parsed_span
 from pathstats_pipeline.settings import Settings
 from pathstats_pipeline.storage.landing import Landing
 
@@ -51,16 +51,18 @@ class Intake:
 
 @dataclasses.dataclass(frozen=True)
 class IngestReport:
-    """What became of a file's lines: accepted + rejected + before + unfinished = lines.
+    """What became of a file's lines: accepted + rejected + headers + before + unfinished = lines.
 
-    `unfinished` is 1 where the last line was left for the next time, since it may still be in the writing.
-    `hours` are those that the file has loads in, also from earlier times; `first` and `last` are of the accepted.
+    `headers` are lines that only tell how to read others; `unfinished` is 1 where the last line was left for the next
+    time, since it may still be in the writing. `hours` are those that the file has loads in, also from earlier times;
+    `first` and `last` are of the accepted.
     """
 
     name: str
     format_name: str = "-"
     accepted: int = 0
     rejected: int = 0
+    headers: int = 0
     before: int = 0
     unfinished: int = 0
     loads: int = 0
@@ -72,7 +74,12 @@ class IngestReport:
     @property
     def lines(self) -> int:
         """All lines of the file."""
-        return self.accepted + self.rejected + self.before + self.unfinished
+        return self.taken + self.before + self.unfinished
+
+    @property
+    def taken(self) -> int:
+        """The lines that were read this time."""
+        return self.accepted + self.rejected + self.headers
 
 
 def first_hour(settings: Settings) -> dt.datetime:
@@ -150,50 +157,17 @@ def _ingest_segment(
 ) -> IngestReport:
     """Publish a segment's loads, then record that it is done."""
     report = dataclasses.replace(report, format_name=log_format.name)
-    earlier_lines = report.accepted + report.rejected
+    earlier_lines = report.taken
     gatherer = _Gatherer(segment, intake.landing, segment.planned_at.replace(minute=0, second=0, microsecond=0))
-    for block in read_blocks(_span(stream, segment)):
-        parsed = log_format.parse(block.lines)
+    for block, parsed in parsed_span(stream, segment.start, segment.end, log_format):
         events, rejected = _judge(parsed.events, parsed.rejected, intake)
-        report = _counted(report, events, rejected)
+        report = _counted(report, events, rejected, parsed.headers.len())
         gatherer.add(_identified(events, segment, block), _rejected_rows(rejected, segment, block), intake.load_rows)
     gatherer.publish()
-    lines = report.accepted + report.rejected - earlier_lines
+    lines = report.taken - earlier_lines
     done = dataclasses.replace(segment, lines=lines, hours=tuple(sorted(gatherer.hours)), done=True)
     intake.landing.objects.put(done.key, done.to_json())
     return dataclasses.replace(report, loads=report.loads + gatherer.loads, hours=report.hours | gatherer.hours)
-
-
-def _span(stream: Source, segment: Segment) -> BinaryIO:
-    """The bytes of a segment. Skipping reads, since compressed streams can't seek."""
-    left = segment.start
-    while left:
-        left -= len(_read(stream, min(left, 1 << 20)))
-    return io.BufferedReader(_Limited(stream, segment.end - segment.start))
-
-
-def _read(stream: Source, size: int) -> bytes:
-    """Bytes that the survey has seen; raises SourceError when they aren't there any more."""
-    if data := stream.read(size):
-        return data
-    raise SourceError(f"{stream.name}: was cut short while it was read; run again")
-
-
-class _Limited(io.RawIOBase):
-    """At most so many bytes of a stream: a file that grows while it is read is read as it was surveyed."""
-
-    def __init__(self, stream: Source, limit: int) -> None:
-        self._stream = stream
-        self._left = limit
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        data = _read(self._stream, min(len(buffer), self._left)) if self._left else b""
-        buffer[: len(data)] = data
-        self._left -= len(data)
-        return len(data)
 
 
 def _judge(events: pl.DataFrame, rejected: pl.DataFrame, intake: Intake) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -207,7 +181,7 @@ def _judge(events: pl.DataFrame, rejected: pl.DataFrame, intake: Intake) -> tupl
     return events.filter(reason.is_null()), pl.concat([rejected, moved]).sort("index")
 
 
-def _counted(report: IngestReport, events: pl.DataFrame, rejected: pl.DataFrame) -> IngestReport:
+def _counted(report: IngestReport, events: pl.DataFrame, rejected: pl.DataFrame, headers: int) -> IngestReport:
     reasons = report.reasons + collections.Counter(dict(rejected["reason"].value_counts().iter_rows()))
     first: dt.datetime | None
     last: dt.datetime | None
@@ -216,6 +190,7 @@ def _counted(report: IngestReport, events: pl.DataFrame, rejected: pl.DataFrame)
         report,
         accepted=report.accepted + len(events),
         rejected=report.rejected + len(rejected),
+        headers=report.headers + headers,
         reasons=reasons,
         first=min(filter(None, (report.first, first)), default=None),
         last=max(filter(None, (report.last, last)), default=None),

@@ -10,6 +10,7 @@ from typing import Final
 
 import polars as pl
 
+from pathstats_pipeline.events.formats.parsed import LogFormat, after
 from pathstats_pipeline.intake.ingest import SAMPLE_LINES, FormatChooser
 from pathstats_pipeline.intake.lines import SourceError, open_source, read_blocks
 
@@ -44,16 +45,17 @@ def count_paths(
     """
     held: list[pl.DataFrame] = []
     rows, rejected, name = 0, 0, LIST
-    parse = None
+    log_format: LogFormat | None = None
     with open_source(path) as stream:
         for number, block in enumerate(read_blocks(stream)):
             if number == 0 and not (as_list or (may_be_list and _is_list(block.lines))):
                 log_format = chooser(block.lines.head(SAMPLE_LINES))
-                parse, name = log_format.parse, log_format.name
-            if parse is None:
+                name = log_format.name
+            if log_format is None:
                 paths = block.lines.filter(block.lines.str.strip_chars() != "").rename("path")
             else:
-                parsed = parse(block.lines)
+                parsed = log_format.parse(block.lines)
+                log_format = after(log_format, block.lines)
                 paths, rejected = parsed.events["path"], rejected + parsed.rejected.height
             held.append(paths.to_frame("path").group_by("path").agg(requests=pl.len().cast(pl.Int64)))
             rows += held[-1].height

@@ -21,7 +21,37 @@ HAPROXY = (
 )
 CANONICAL = '{"event_time": "2026-05-17T08:05:03Z", "path": "/a", "status": 200, "response_time_ms": 1.5}'
 CADDY = '{"ts": 1.5, "request": {"uri": "/a", "headers": {"User-Agent": ["curl"]}}, "status": 200, "duration": 0.1}'
+ALB = (
+    "https 2023-04-26T12:23:00.186641Z app/x/1 10.0.0.1:44740 10.0.0.2:80 0.086 0.048 0.037 200 200 0 57 "
+    '"GET https://www.example.com:443/a?b HTTP/1.1" "curl/7" ECDHE TLSv1.2 arn:x "Root=1" "www.example.com" "-" 1 -'
+)
+CLOUDFRONT = (
+    "2019-12-04\t21:02:31\tLAX1\t392\t10.0.0.1\tGET\td1.cloudfront.net\t/a\t200\t-\tcurl%2F7\t-\t-\tHit\tid\t"
+    "www.example.com\thttps\t23\t0.001"
+)
+IIS_FIELDS = "#Fields: date time cs-method cs-uri-stem c-ip cs(User-Agent) sc-status time-taken"
+IIS = "2016-01-10 00:07:26 GET /a 10.0.0.1 curl+7 200 591"
+ENVOY = (
+    '[2016-04-15T20:17:00.310Z] "GET /a?b HTTP/2" 204 - 154 0 226 100 "10.0.0.1" "curl" "id" "host" "tcp://10.0.0.2:80"'
+)
+TRAEFIK = f'{COMBINED.rpartition(" ")[0]} 500 "test@docker" "http://10.0.0.2:80" 5ms'
+NPM = (
+    '[24/Jan/2022:16:51:02 +0000] - 404 404 - GET http www.example.com "/a?b" [Client 10.0.0.1] [Length 192] '
+    '[Gzip 3.10] [Sent-to 10.0.0.2] "curl" "-"'
+)
+SQUID = "1286536309.586    921 10.0.0.1 TCP_MISS/200 507 GET http://www.example.com/a?b - DIRECT/10.0.0.2 text/plain"
+LTSV = "host:10.0.0.1\ttime:[10/Oct/2000:13:55:36 -0700]\treq:GET /a?b HTTP/1.0\tstatus:200\tsize:5\tua:curl"
 LINES = [
+    ALB,
+    CLOUDFRONT,
+    IIS_FIELDS,
+    IIS,
+    ENVOY,
+    TRAEFIK,
+    NPM,
+    SQUID,
+    LTSV,
+    "#Date: 2016-01-10 00:07:26",
     COMBINED,
     COMBINED.rpartition(' "-"')[0],
     f"www.example.com:80 {COMBINED}",
@@ -34,12 +64,12 @@ LINES = [
 
 
 def assert_accounted(parsed: ParsedLines, count: int) -> None:
-    """Assert that each of `count` lines is in exactly one of the frames, whose shape is the promised one."""
+    """Assert that each of `count` lines is in exactly one of the parts, whose shape is the promised one."""
     assert dict(parsed.events.schema) == PARSED_SCHEMA
     assert dict(parsed.rejected.schema) == {"index": pl.Int64(), "reason": pl.String()}
     assert parsed.rejected["reason"].null_count() == 0
     assert parsed.events["event_time"].null_count() == 0
-    assert list(range(count)) == sorted([*parsed.events["line_number"], *parsed.rejected["index"]])
+    assert list(range(count)) == sorted([*parsed.events["line_number"], *parsed.rejected["index"], *parsed.headers])
     assert parsed.events["line_number"].is_sorted()
     assert parsed.rejected["index"].is_sorted()
     assert_values_are_possible(parsed.events)
@@ -68,7 +98,7 @@ def mutated(draw: st.DrawFn) -> str:
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(lines=st.lists(st.none() | st.text(max_size=60) | mutated(), max_size=8))
 def test_every_line_is_accounted_for(form: LogFormat, lines: Sequence[str | None]) -> None:
-    """Whatever the lines are, nothing is raised, and each of them is an event or rejected, never both or none."""
+    """Whatever the lines are, nothing is raised, and each of them is an event, rejected or a header: one of them."""
     assert_accounted(form.parse(pl.Series(lines, dtype=pl.String)), len(lines))
 
 
@@ -108,18 +138,31 @@ def test_any_json_is_accounted_for(record: dict[str, object]) -> None:
 
 @pytest.mark.parametrize(
     ("line", "expected"),
-    [(COMBINED, "combined"), (HAPROXY, "haproxy"), (CANONICAL, "canonical"), (CADDY, "jsonl")],
+    [
+        (COMBINED, "combined"),
+        (HAPROXY, "haproxy"),
+        (CANONICAL, "canonical"),
+        (CADDY, "jsonl"),
+        (ALB, "alb"),
+        (CLOUDFRONT, "cloudfront"),
+        (IIS_FIELDS, "w3c"),
+        (ENVOY, "envoy"),
+        (TRAEFIK, "traefik"),
+        (NPM, "npm"),
+        (SQUID, "squid"),
+        (LTSV, "ltsv"),
+    ],
 )
 def test_the_format_that_accepts_most_lines_is_detected(line: str, expected: str) -> None:
     """A sample may hold lines of other formats; most lines decide."""
-    sample = pl.Series([line, "junk", COMBINED if expected != "combined" else HAPROXY, line, ""])
+    sample = pl.Series([line, "junk", HAPROXY if expected in {"combined", "traefik"} else COMBINED, line, ""])
 
     assert expected == detect(sample).name
 
 
 def test_an_unknown_format_rejects_every_line() -> None:
     """Where no format accepts a line, all are rejected with that reason, and none is lost."""
-    sample = pl.Series(["#Software: Microsoft Internet Information Services 8.5", "2016-01-10 00:07:26 GET /"])
+    sample = pl.Series(["Jan  1 00:00:00 INFO started", "2016-01-10 00:07:26 GET /"])
     form = detect(sample)
     parsed = form.parse(sample)
 

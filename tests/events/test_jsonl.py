@@ -66,6 +66,21 @@ TRAEFIK = {
     "StartUTC": "2026-05-17T08:05:03.123456789Z",
     "request_User-Agent": "curl",
 }
+CLOUDFLARE = {
+    "ClientIP": "10.0.0.1",
+    "ClientRequestHost": "example.com",
+    "ClientRequestMethod": "GET",
+    "ClientRequestPath": "/a",
+    "ClientRequestURI": "/a?b",
+    "ClientRequestUserAgent": "curl",
+    "EdgeEndTimestamp": "2026-05-17T08:05:03Z",
+    "EdgeResponseBytes": 123,
+    "EdgeResponseStatus": 200,
+    "EdgeStartTimestamp": "2026-05-17T08:05:03Z",
+    "EdgeTimeToFirstByteMs": 5,
+    "OriginResponseStatus": 0,
+    "RayID": "3a6050bcbe121a87",
+}
 ENVOY = {
     ":authority": "example.com:443",
     "start_time": "2026-05-17T08:05:03.123Z",
@@ -95,7 +110,8 @@ def reason(line: str, form: JsonFormat = FLAT) -> str:
 
 
 @pytest.mark.parametrize(
-    ("name", "record"), [("nginx", NGINX), ("caddy", CADDY), ("traefik", TRAEFIK), ("envoy", ENVOY)]
+    ("name", "record"),
+    [("nginx", NGINX), ("caddy", CADDY), ("traefik", TRAEFIK), ("envoy", ENVOY), ("cloudflare", CLOUDFLARE)],
 )
 def test_shipped_maps_are_chosen_by_their_keys(name: str, record: dict[str, Any]) -> None:
     """A server's own JSON needs no map file: its keys choose the shipped one, and every column is filled."""
@@ -150,7 +166,7 @@ def test_times(value: str, expected: str) -> None:
         ('"text"', "not a JSON object"),
         ("null", "not a JSON object"),
         ("12", "not a JSON object"),
-        ('[2016-04-15T20:17:00.310Z] "POST /a HTTP/2" 204', "Envoy text log line; only its JSON lines are read"),
+        ('[2016-04-15T20:17:00.310Z] "POST /a HTTP/2" 204', "Envoy text log line; the format envoy reads it"),
         ("{}", "no time"),
         ('{"p": "/a"}', "no time"),
         ('{"t": null, "p": "/a"}', "no time"),
@@ -334,6 +350,23 @@ def test_a_users_map_is_read(tmp_path: Path) -> None:
 
 
 def test_shipped_maps_name_only_columns_of_the_schema() -> None:
-    """Four servers are known, and their maps are checked like a user's."""
-    assert [field_map.name for field_map in shipped_maps()] == ["caddy", "envoy", "nginx", "traefik"]
+    """Five writers are known, and their maps are checked like a user's."""
+    assert [field_map.name for field_map in shipped_maps()] == ["caddy", "cloudflare", "envoy", "nginx", "traefik"]
     assert all(set(field_map.columns) <= {*EVENT_SCHEMA, "request"} for field_map in shipped_maps())
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("2026-05-17T08:05:03Z", "2026-05-17 08:05:03"),
+        ("2026-05-17T08:05:03.123456789Z", "2026-05-17 08:05:03.123456"),
+        (1_779_005_103, "2026-05-17 08:05:03"),
+        (1_779_005_103_123_456_789, "2026-05-17 08:05:03.123456"),
+        ("1779005103123456999", "2026-05-17 08:05:03.123456"),
+    ],
+)
+def test_each_timestamp_format_of_logpush_is_read(value: str | int, expected: str) -> None:
+    """RFC 3339, unix seconds and nanoseconds are told apart by themselves; nanoseconds lose no microsecond."""
+    sample = pl.Series([json.dumps({**CLOUDFLARE, "EdgeStartTimestamp": value})])
+
+    assert expected == str(choose("jsonl", sample).parse(sample).events["event_time"].item())

@@ -70,9 +70,10 @@ class ClfFormat:
 
     def parse(self, lines: pl.Series) -> ParsedLines:
         """Read a block of lines."""
-        return account(lines, self._draft)
+        return account(lines, self.draft)
 
-    def _draft(self, frame: pl.DataFrame) -> list[pl.DataFrame]:
+    def draft(self, frame: pl.DataFrame) -> list[pl.DataFrame]:
+        """Give the drafts of a frame of `index` and `line`; for formats whose files hold such lines, too."""
         matched, rest = first_match(without_prefix(frame), (_ORDINARY, _COMBINED, _COMMON, _LOOSE))
         reason = (
             pl.when(pl.col("line").str.contains(r"^[0-9]{4}/[0-9]{2}/[0-9]{2} [0-9:]{8} \["))

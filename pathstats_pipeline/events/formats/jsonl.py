@@ -11,18 +11,9 @@ from typing import Any, Final
 import polars as pl
 
 from pathstats_pipeline.events.formats.fieldmap import REQUEST_LINE, FieldMap, KeyPath
+from pathstats_pipeline.events.formats.mapped import mapped_events, places_of
 from pathstats_pipeline.events.formats.parsed import ParsedLines, account
-from pathstats_pipeline.events.formats.requests import method_of, read_requests, target_host, target_path
-from pathstats_pipeline.events.formats.times import TIME_FORMS, times
 from pathstats_pipeline.events.formats.transport import without_prefix
-from pathstats_pipeline.events.formats.values import (
-    absent,
-    addresses,
-    duration_ms,
-    host_names,
-    not_duration,
-    whole_numbers,
-)
 from pathstats_pipeline.events.schema import EVENT_SCHEMA
 
 CANONICAL_MAP: Final = FieldMap(
@@ -51,88 +42,21 @@ class JsonFormat:
 
     def parse(self, lines: pl.Series) -> ParsedLines:
         """Read a block of lines."""
-        return account(lines, self._draft)
+        return account(lines, self.draft)
 
-    def _draft(self, frame: pl.DataFrame) -> list[pl.DataFrame]:
+    def draft(self, frame: pl.DataFrame) -> list[pl.DataFrame]:
+        """Give the drafts of a frame of `index` and `line`; for formats whose files hold JSON lines, too."""
         frame = without_prefix(frame).with_columns(pl.col("line").str.strip_chars(" \t\r"))
         line = pl.col("line")
         objects = line.str.starts_with("{") & line.str.ends_with("}") & ~line.str.contains("\n", literal=True)
         candidates = frame.filter(objects)
         others = frame.filter(~objects) if candidates.height < frame.height else frame.clear()
-        decoded, broken = _decoded(candidates, self._places())
+        decoded, broken = _decoded(candidates, places_of(self.field_map))
         return [
-            *([self._events(pl.concat(decoded))] if decoded else []),
+            *([mapped_events(pl.concat(decoded), self.field_map, self._is_null())] if decoded else []),
             *(part.select("index", reason=pl.lit(_NOT_JSON)) for part in broken),
             others.select("index", reason=_why_no_object(line)),
         ]
-
-    def _places(self) -> list[KeyPath]:
-        return sorted({place for places in self.field_map.columns.values() for place in places}, key=repr)
-
-    def _events(self, part: pl.DataFrame) -> pl.DataFrame:
-        text = part.select(
-            "index", "line", *(self._text(column).alias(column) for column in (*EVENT_SCHEMA, REQUEST_LINE))
-        )
-        requested = self._requested(text)
-        status, bad_status = whole_numbers(_given(text["status"]))
-        size, bad_size = whole_numbers(_given(text["bytes_sent"]))
-        time = times(text["event_time"], *(read for form in self.field_map.time for read in TIME_FORMS[form]))
-        duration = pl.col("response_time_ms")
-        # Comparing to the path alone would reject a producer's honest null; see `_is_null`.
-        no_path = pl.col("path").is_null() & pl.col(REQUEST_LINE).is_null() & ~self._is_null()
-        return text.select(
-            "index",
-            pl.when(pl.col("event_time").is_null())
-            .then(pl.lit("no time"))
-            .when(time.is_null())
-            .then(pl.lit("bad time"))
-            .when(no_path)
-            .then(pl.lit("no path"))
-            .when(bad_status)
-            .then(pl.lit("bad status"))
-            .when(bad_size)
-            .then(pl.lit("bad bytes"))
-            .when(not_duration(duration))
-            .then(pl.lit("bad response time"))
-            .alias("reason"),
-            "event_id",
-            time.alias("event_time"),
-            requested["host"],
-            requested["method"],
-            requested["path"],
-            status.alias("status"),
-            duration_ms(duration, self.field_map.response_time).alias("response_time_ms"),
-            size.alias("bytes_sent"),
-            (text["client_ip"] if self.field_map.verbatim else addresses(text["client_ip"])).alias("client_ip"),
-            "user_agent",
-        )
-
-    def _text(self, column: str) -> pl.Expr:
-        """Give the first value among the places of a column, as text."""
-        places = self.field_map.columns.get(column, ())
-        if not places:
-            return pl.lit(None, pl.String)
-        return pl.coalesce(pl.col(repr(place)) for place in places)
-
-    def _requested(self, text: pl.DataFrame) -> pl.DataFrame:
-        """Give `method`, `path` and `host`: from their own keys, else from the whole request line."""
-        if self.field_map.verbatim:
-            return text.select("method", "path", "host")
-        path = pl.col("path")
-        own = text.select(
-            "host",
-            method=method_of(pl.col("method")),
-            path=pl.when(~absent(path)).then(target_path(path)),
-            target_host=target_host(path),
-        )
-        if text[REQUEST_LINE].null_count() < text.height:
-            line = read_requests(text[REQUEST_LINE])
-            own = own.select(
-                "host",
-                *(pl.coalesce(name, line[name]).alias(name) for name in ("method", "path", "target_host")),
-            )
-        named = own.select(pl.when(~absent(pl.col("host"))).then("host").otherwise("target_host")).to_series()
-        return own.select("method", "path", host_names(named).alias("host"))
 
     def _is_null(self) -> pl.Expr:
         """Tell whether a path key stands in the line with the value null: a request without a path, not a gap."""
@@ -146,16 +70,11 @@ def _regex_literal(text: str) -> str:
     return "".join(rf"\x{{{ord(char):x}}}" for char in text)
 
 
-def _given(text: pl.Series) -> pl.Series:
-    """Give numbers in one writing: JSON may write 200 as 200.0."""
-    return text.str.strip_suffix(".0") if text.str.ends_with(".0").any() else text
-
-
 def _why_no_object(line: pl.Expr) -> pl.Expr:
     other_json = line.str.json_path_match("$").is_not_null() | (line == "null")
     return (
         pl.when(line.str.contains(_ENVOY_TEXT))
-        .then(pl.lit("Envoy text log line; only its JSON lines are read"))
+        .then(pl.lit("Envoy text log line; the format envoy reads it"))
         .when(other_json)
         .then(pl.lit(_NO_OBJECT))
         .otherwise(pl.lit(_NOT_JSON))

@@ -1,13 +1,13 @@
 """What a log format makes of a block of lines, and the rules that hold for every format.
 
 The seam between formats and the rest (`LogFormat`, `ParsedLines`), and `account`, the one place where a draft of
-events is validated and split, so that each line ends in exactly one of the two frames. No regular expression of a
+events is validated and split, so that each line ends in exactly one of the parts. No regular expression of a
 particular format belongs here.
 """
 
 import dataclasses
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 import polars as pl
 
@@ -19,6 +19,9 @@ LINE_LIMIT_BYTES: Final = 1024 * 1024
 TOO_LONG: Final = "line longer than 1 MiB"
 
 BLANK: Final = "blank line"
+
+HEADER: Final = "header line"
+"""The reason by which a draft names a line that tells how to read others: no event, and no defect either."""
 
 REJECTED_LINES_SCHEMA: Final[dict[str, pl.DataType]] = {"index": pl.Int64(), "reason": pl.String()}
 
@@ -34,14 +37,15 @@ DRAFT_SCHEMA: Final[dict[str, pl.DataType]] = {
 
 @dataclasses.dataclass(frozen=True)
 class ParsedLines:
-    """The accepted and the rejected lines of one block; together they are all of its lines, each once.
+    """The accepted, the rejected and the header lines of one block; together they are all of its lines, each once.
 
     `events` has `PARSED_SCHEMA`, with the 0-based index in the block as `line_number`; `rejected` has
-    `REJECTED_LINES_SCHEMA`. Both are sorted by index.
+    `REJECTED_LINES_SCHEMA`, and `headers` the indexes alone. All are sorted by index.
     """
 
     events: pl.DataFrame
     rejected: pl.DataFrame
+    headers: pl.Series
 
 
 class LogFormat(Protocol):
@@ -55,12 +59,28 @@ class LogFormat(Protocol):
         """Events and rejected lines of a block of text lines; a NULL line is one that was too long to keep."""
 
 
+@runtime_checkable
+class HeadedFormat(LogFormat, Protocol):
+    """A format some of whose lines say how the lines after them are read, also those of later blocks.
+
+    Such a format is a value that holds what was said so far, and does not change: reading on is reading with another.
+    """
+
+    def after(self, lines: pl.Series) -> LogFormat:
+        """Give the format that reads what follows these lines, parsed or not; it is cheap beside `parse`."""
+
+
+def after(form: LogFormat, lines: pl.Series) -> LogFormat:
+    """Give the format that reads what follows these lines: the same one, but for a format with headers."""
+    return form.after(lines) if isinstance(form, HeadedFormat) else form
+
+
 Draft = Callable[[pl.DataFrame], list[pl.DataFrame]]
 """From a frame (`index`, `line`) to drafts that hold each of its indexes once; missing columns count as NULL."""
 
 
 def account(lines: pl.Series, draft: Draft) -> ParsedLines:
-    """Read a block with a format's draft, validate, and split it: each line is in exactly one of the two frames.
+    """Read a block with a format's draft, validate, and split it: each line is in exactly one part of the result.
 
     Order of the drafts does not matter; the result is sorted by index.
     """
@@ -98,9 +118,12 @@ def judge(draft: pl.DataFrame) -> ParsedLines:
         ),
     )
     accepted = pl.col("reason").is_null()
+    refused = judged.filter(~accepted).select(*REJECTED_LINES_SCHEMA)
+    is_header = pl.col("reason") == HEADER
     return ParsedLines(
         events=judged.filter(accepted).select(_validated()),
-        rejected=judged.filter(~accepted).select(*REJECTED_LINES_SCHEMA),
+        rejected=refused.filter(~is_header),
+        headers=refused.filter(is_header)["index"],
     )
 
 

@@ -9,11 +9,18 @@ from typing import Final
 
 import polars as pl
 
+from pathstats_pipeline.events.formats.alb import AlbFormat
 from pathstats_pipeline.events.formats.clf import ClfFormat
+from pathstats_pipeline.events.formats.envoy import EnvoyFormat
 from pathstats_pipeline.events.formats.fieldmap import shipped_maps
 from pathstats_pipeline.events.formats.haproxy import HaproxyFormat
 from pathstats_pipeline.events.formats.jsonl import CANONICAL_MAP, JsonFormat
+from pathstats_pipeline.events.formats.ltsv import LtsvFormat
+from pathstats_pipeline.events.formats.npm import NpmFormat
 from pathstats_pipeline.events.formats.parsed import LogFormat, ParsedLines, account
+from pathstats_pipeline.events.formats.squid import SquidFormat
+from pathstats_pipeline.events.formats.traefik import TraefikFormat
+from pathstats_pipeline.events.formats.w3c import CLOUDFRONT, W3cFormat
 
 SAMPLE_LINES: Final = 1000
 """Enough to tell formats apart; `detect` reads no more."""
@@ -22,10 +29,22 @@ FORMATS: Final[Mapping[str, tuple[LogFormat, ...]]] = {
     "canonical": (JsonFormat(CANONICAL_MAP, name="canonical"),),
     "jsonl": tuple(JsonFormat(field_map) for field_map in shipped_maps()),
     "haproxy": (HaproxyFormat(),),
+    "envoy": (EnvoyFormat(),),
+    "traefik": (TraefikFormat(),),
+    "alb": (AlbFormat(),),
+    "w3c": (W3cFormat(),),
+    "cloudfront": (CLOUDFRONT,),
+    "squid": (SquidFormat(),),
+    "ltsv": (LtsvFormat(),),
     "combined": (ClfFormat(),),
     "common": (ClfFormat(name="common"),),
+    "npm": (NpmFormat(),),
 }
-"""Each format by name, with its variants: `jsonl` has one for each shipped map. Ties go to the earlier one."""
+"""Each format by name, with its variants: `jsonl` has one for each shipped map.
+
+Ties go to the earlier one: a format that also reads another's lines stands behind it, as Envoy's behind JSON and nginx
+proxy manager's behind the combined one, and one that asks for more of a line before it, as Traefik's.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,9 +60,10 @@ class UnknownFormat:
 
 
 def detect(sample: pl.Series) -> LogFormat:
-    """Give the format that accepts most lines of a sample, `UnknownFormat` where none accepts any.
+    """Give the format that knows most lines of a sample, `UnknownFormat` where none knows any.
 
-    Of those that accept equally many, the one that fills more columns: so a field map is chosen by its keys.
+    Known lines are events and header lines. Of the formats that know equally many, the one that fills more columns: so
+    a field map is chosen by its keys.
     """
     return _best(sample, (variant for variants in FORMATS.values() for variant in variants))
 
@@ -63,8 +83,9 @@ def _best(sample: pl.Series, candidates: Iterator[LogFormat]) -> LogFormat:
     best: LogFormat = UnknownFormat()
     most = (0, 0)
     for candidate in candidates:
-        events = candidate.parse(sample.head(SAMPLE_LINES)).events
-        filled = sum(events.height - column.null_count() for column in events)
-        if (events.height, filled) > most:
-            best, most = candidate, (events.height, filled)
+        parsed = candidate.parse(sample.head(SAMPLE_LINES))
+        known = parsed.events.height + parsed.headers.len()
+        filled = sum(column.len() - column.null_count() for column in parsed.events)
+        if (known, filled) > most:
+            best, most = candidate, (known, filled)
     return best

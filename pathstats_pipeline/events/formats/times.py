@@ -90,11 +90,18 @@ def unix_ms_time(text: pl.Expr) -> pl.Expr:
     return _unix_time(text, 1000)
 
 
+def unix_ns_time(text: pl.Expr) -> pl.Expr:
+    """Read whole nanoseconds since 1970. A floating-point number could not hold them."""
+    ticks = text.cast(pl.Int64, strict=False)
+    return pl.when(ticks >= 0).then(ticks // 1000).cast(TIME)
+
+
 TIME_FORMS: Final[Mapping[str, tuple[Callable[[pl.Expr], pl.Expr], ...]]] = {
     "rfc3339": (rfc3339_offset_time, rfc3339_time),
     "clf": (clf_utc_time, clf_time, clf_fraction_time),
     "unix_s": (unix_s_time,),
     "unix_ms": (unix_ms_time,),
+    "unix_ns": (unix_ns_time,),
 }
 """The forms that a field map may name, each from its usual writing to its odd ones."""
 
