@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from collections.abc import Callable
 
 import pytest
 from conftest import new_bucket, s3_client_of
@@ -71,7 +72,7 @@ def test_a_directory_that_is_not_there_is_told(tmp_path: pathlib.Path) -> None:
 def test_the_stamp_is_another_when_the_file_is(tmp_path: pathlib.Path) -> None:
     """Its size, its times, which file it is, and who may read it."""
     path = tmp_path / "a.log"
-    changes = [
+    changes: list[Callable[[], object]] = [
         lambda: path.write_bytes(b"1"),
         lambda: path.write_bytes(b"22"),
         lambda: os.utime(path, (1, 1)),

@@ -17,7 +17,7 @@ from pathstats_pipeline.events.window import naive_utc
 from pathstats_pipeline.intake import watching
 from pathstats_pipeline.intake.ingest import IngestReport, Intake
 from pathstats_pipeline.intake.logfiles import LogFile
-from pathstats_pipeline.intake.places import Directory, Place, Prefix
+from pathstats_pipeline.intake.places import Directory, Found, Place, Prefix
 from pathstats_pipeline.intake.records import SourceRecords
 from pathstats_pipeline.intake.watching import PassReport, Watcher
 from pathstats_pipeline.storage.duck import WarehouseError
@@ -250,9 +250,9 @@ def test_what_cannot_be_listed_is_not_forgotten(scene: Scene) -> None:
     class Failing(Directory):
         fails = False
 
-        def find(self) -> Iterator[watching.Found]:
+        def find(self) -> Iterator[Found]:
             if Failing.fails:
-                yield watching.Found("part", problem="no answer")
+                yield Found("part", problem="no answer")
                 return
             yield from super().find()
 
@@ -322,9 +322,11 @@ def test_a_lock_that_others_hold_is_waited_for_between_looks_at_the_stop(scene: 
             return len(tries) >= self.count
 
     scene.write("a.log", LOG)
-    for count, expected in ((2, (0, 0, [])), (9, (1, 200, []))):
+    found = []
+    for count in (2, 9):
         watcher = Watcher(Directory(scene.logs), scene.intake(), lock, scene.clock, StopAtSome(count))
-        assert told(watcher) == expected
+        found.append(told(watcher))
+    assert found == [(0, 0, []), (1, 200, [])]
 
 
 @pytest.fixture
