@@ -20,7 +20,7 @@ from pathstats_pipeline.events.schema import EVENT_NAMES, PARSED_SCHEMA, REJECTE
 from pathstats_pipeline.intake.lines import LineBlock, Source, SourceError, read_blocks
 from pathstats_pipeline.intake.logfiles import LogFile
 from pathstats_pipeline.intake.records import SourceRecords
-from pathstats_pipeline.intake.sources import SHORT_BYTES, Segment, next_segments, survey
+from pathstats_pipeline.intake.sources import SHORT_BYTES, Segment, next_segments
 from pathstats_pipeline.settings import Settings
 from pathstats_pipeline.storage.landing import Landing
 
@@ -111,7 +111,9 @@ def ingest_file(log_file: LogFile, intake: Intake, records: SourceRecords | None
         version, inode = stream.version, stream.inode
         head = _head(stream)
         known = records.alike(log_file.identity, inode, head)
-        beginning = survey(stream, [segment.end for segment in known], head)
+        reading = records.readings.take(stream, head, [segment.end for segment in known])
+        beginning = reading.go_on(stream)
+        records.readings.keep(reading)
         complete = intake.finished or stream.compressed
     # Asked last: what was written while it was read makes the end that was read uncertain.
     unfinished = beginning.is_cut and not complete and log_file.may_grow(intake.now)
@@ -121,7 +123,7 @@ def ingest_file(log_file: LogFile, intake: Intake, records: SourceRecords | None
     report = IngestReport(log_file.name, before=before, unfinished=int(unfinished), hours=frozenset(hours))
     if not segments:
         return report
-    log_format = _format_of(log_file, intake)
+    log_format = reading.log_format = reading.log_format or _format_of(log_file, intake)
     for segment in segments:
         records.write(segment)
         with log_file.open() as stream:
@@ -185,7 +187,7 @@ def _ingest_segment(
 
 def _span(stream: Source, segment: Segment) -> BinaryIO:
     """The bytes of a segment."""
-    stream.skip(segment.start)
+    stream.seek(segment.start)
     return io.BufferedReader(_Limited(stream, segment.end - segment.start))
 
 

@@ -78,13 +78,18 @@ class Source:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise SourceError(f"{self.name}: damaged or cut short: {reason}") from error
 
-    def skip(self, size: int) -> None:
-        """Go on behind the next `size` bytes; where the file is shorter, the next reading is at its end."""
-        if not self.compressed and self._file.seekable():
-            self._file.seek(size, io.SEEK_CUR)
+    @property
+    def seekable(self) -> bool:
+        """Whether it can be read from any position without reading what stands before."""
+        return not self.compressed and self._file.seekable()
+
+    def seek(self, position: int) -> None:
+        """Go to a position of a source that hasn't been read, or is seekable; behind the end, nothing can be read."""
+        if self.seekable:
+            self._file.seek(position)
             return
-        while size and (data := self.read(min(size, _SKIP_BYTES))):
-            size -= len(data)
+        while position and (data := self.read(min(position, _SKIP_BYTES))):
+            position -= len(data)
 
     def close(self) -> None:
         """Close the file."""

@@ -9,6 +9,7 @@ import concurrent.futures
 import hashlib
 from typing import Final
 
+from pathstats_pipeline.intake.readings import Readings
 from pathstats_pipeline.intake.sources import SHORT_BYTES, Segment
 from pathstats_pipeline.storage.landing import Landing, LandingError
 
@@ -31,6 +32,7 @@ class SourceRecords:
         self._by_head: dict[str, dict[Span, Segment]] = {}
         self._by_path: dict[str, dict[Span, Segment]] = {}
         self._by_inode: dict[int, dict[Span, Segment]] = {}
+        self.readings = Readings()
 
     def refresh(self) -> None:
         """Read the records that were written since by others. A plan that was carried out isn't read."""

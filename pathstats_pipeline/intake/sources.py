@@ -18,6 +18,8 @@ from typing import Final, Protocol, Self
 from pathstats_pipeline.events.window import from_rfc3339, rfc3339
 
 SHORT_BYTES: Final = 1024
+TAIL_BYTES: Final = 4096
+"""The end of what was surveyed, by which it is seen that a file that has grown is still that file."""
 _READ_BYTES: Final = 1 << 20
 _NEWLINE: Final = b"\n"
 
@@ -103,29 +105,53 @@ class Prefix:
     whole_end: int
 
 
-def survey(stream: Readable, lengths: Iterable[int], head: bytes = b"") -> Beginning:
-    """Read a stream to its end; facts of its prefixes of these lengths, as far as it has them.
+class Survey:
+    """The reading of a stream, piece by piece: it can go on where it ended once the stream has grown."""
 
-    `head` is what was read of it already.
-    """
-    boundaries = sorted({SHORT_BYTES, *lengths})
-    sha, length, lines, whole_end = hashlib.sha256(), 0, 0, 0
-    whole = sha.copy()
-    prefixes: dict[int, Prefix] = {}
-    for data in itertools.chain([head], iter(lambda: stream.read(_READ_BYTES), b"")):
-        chunk = data
-        while chunk:
-            until = boundaries[0] - length if boundaries else len(chunk)
-            piece, chunk = chunk[:until], chunk[until:]
-            last = piece.rfind(_NEWLINE) + 1
-            sha.update(piece[:last])
-            if last:
-                lines, whole_end, whole = lines + piece.count(_NEWLINE), length + last, sha.copy()
-            sha.update(piece[last:])
-            length += len(piece)
-            if boundaries and length == boundaries[0]:
-                prefixes[boundaries.pop(0)] = Prefix(sha.hexdigest(), lines, whole_end)
-    return Beginning(length, sha.hexdigest(), whole_end, whole.hexdigest(), prefixes)
+    def __init__(self) -> None:
+        self.length = 0
+        self.prefixes: dict[int, Prefix] = {}
+        self.tail = b""
+        self._lines, self._whole_end = 0, 0
+        self._sha = hashlib.sha256()
+        self._whole = self._sha.copy()
+
+    def read(self, stream: Readable, lengths: Iterable[int], head: bytes = b"") -> Beginning:
+        """Read on to the end; with facts of the prefixes of these lengths, as far as it comes by them.
+
+        `head` is what was read of the stream already.
+        """
+        boundaries = sorted(length for length in {SHORT_BYTES, *lengths} if length > self.length)
+        for data in itertools.chain([head], iter(lambda: stream.read(_READ_BYTES), b"")):
+            chunk = data
+            while chunk:
+                until = boundaries[0] - self.length if boundaries else len(chunk)
+                piece, chunk = chunk[:until], chunk[until:]
+                self._add(piece)
+                if boundaries and self.length == boundaries[0]:
+                    self.prefixes[boundaries.pop(0)] = self._prefix(self._sha)
+            self.tail = (self.tail + data if len(data) < TAIL_BYTES else data)[-TAIL_BYTES:]
+        self.prefixes[self.length] = self._prefix(self._sha)
+        self.prefixes[self._whole_end] = self._prefix(self._whole)
+        ends = (self._whole_end, self._whole.hexdigest())
+        return Beginning(self.length, self._sha.hexdigest(), *ends, dict(self.prefixes))
+
+    def _add(self, piece: bytes) -> None:
+        last = piece.rfind(_NEWLINE) + 1
+        self._sha.update(piece[:last])
+        if last:
+            self._lines += piece.count(_NEWLINE)
+            self._whole_end, self._whole = self.length + last, self._sha.copy()
+        self._sha.update(piece[last:])
+        self.length += len(piece)
+
+    def _prefix(self, sha: "hashlib._Hash") -> Prefix:
+        return Prefix(sha.hexdigest(), self._lines, self._whole_end)
+
+
+def survey(stream: Readable, lengths: Iterable[int]) -> Beginning:
+    """Read a stream to its end; facts of its prefixes of these lengths, as far as it has them."""
+    return Survey().read(stream, lengths)
 
 
 def next_segments(

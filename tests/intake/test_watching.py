@@ -15,7 +15,7 @@ from ingesting import ALL_PATHS, LOG, NOW, intake, stored
 
 from pathstats_pipeline.events.window import naive_utc
 from pathstats_pipeline.intake import watching
-from pathstats_pipeline.intake.ingest import IngestReport, Intake
+from pathstats_pipeline.intake.ingest import IngestReport, Intake, ingest_file
 from pathstats_pipeline.intake.logfiles import LogFile
 from pathstats_pipeline.intake.places import Directory, Found, Place, Prefix
 from pathstats_pipeline.intake.records import SourceRecords
@@ -90,11 +90,10 @@ class Scene:
 def scene(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
     """An empty directory."""
     opened: list[str] = []
-    real = watching.ingest_file
 
     def spying(log_file: LogFile, into: Intake, records: SourceRecords) -> IngestReport:
         opened.append(pathlib.Path(log_file.name).name)
-        return real(log_file, into, records)
+        return ingest_file(log_file, into, records)
 
     monkeypatch.setattr(watching, "ingest_file", spying)
     (tmp_path / "logs").mkdir()
