@@ -13,7 +13,7 @@ import click
 
 from pathstats_pipeline.events.window import naive_utc
 from pathstats_pipeline.settings import Settings
-from pathstats_pipeline.storage.duck import exclusive
+from pathstats_pipeline.storage.duck import Turn, exclusive
 from pathstats_pipeline.storage.local_s3 import local_s3
 from pathstats_pipeline.storage.warehouse import Warehouse, open_warehouse
 
@@ -65,7 +65,7 @@ def s3_of(settings: Settings) -> Iterator[None]:
         yield
 
 
-def intake_lock(settings: Settings, timeout_seconds: float | None = None) -> contextlib.AbstractContextManager[None]:
+def intake_lock(settings: Settings, timeout_seconds: float | None = None) -> contextlib.AbstractContextManager[Turn]:
     """The intake, held alone; waits for it. Two processes that meet the same file must agree on its identity."""
     lock = (settings.home / "ingest.lock").absolute()
     seconds = settings.lock_timeout_seconds if timeout_seconds is None else timeout_seconds

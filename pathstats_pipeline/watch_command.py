@@ -55,6 +55,8 @@ def watch(
         while True:
             done = watcher.look()
             report.watched(done, now())
+            if done.more and not stop.asked():
+                continue
             if once and done.unread:
                 raise click.ClickException(f"{followed.name}: {done.unread} could not be read")
             if once or stop.wait(every):

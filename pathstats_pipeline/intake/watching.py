@@ -17,12 +17,16 @@ from pathstats_pipeline.intake.lines import SourceError, SourceGoneError
 from pathstats_pipeline.intake.logfiles import SETTLED_AFTER
 from pathstats_pipeline.intake.places import Found, Place, Stamp
 from pathstats_pipeline.intake.records import SourceRecords
-from pathstats_pipeline.storage.duck import WarehouseError
+from pathstats_pipeline.storage.duck import Turn, WarehouseError
 from pathstats_pipeline.storage.landing import LandingError
 from pathstats_pipeline.storage.objects import ObjectsError
 
 HOLD: Final = dt.timedelta(seconds=10)
-"""How long the intake is held before others get their turn: once a turn, the records are listed."""
+"""How long the intake is held before others get their turn."""
+PASS: Final = dt.timedelta(minutes=1)
+"""How long a pass goes on: then it is told what was done so far, and what is the newest state of the place."""
+REFRESH: Final = dt.timedelta(minutes=5)
+"""How old the records may get while nobody on this machine ingests: files move between hosts, too."""
 PAUSE_SECONDS: Final = 0.2
 """Between two turns: longer than others, who wait for the lock, need to see that it is free."""
 FIRST_RETRY: Final = dt.timedelta(minutes=1)
@@ -42,7 +46,10 @@ class Stop(Protocol):
 
 @dataclasses.dataclass
 class PassReport:
-    """What a pass did, in sums over its files; `told` are the problems that were not told before."""
+    """What a pass did, in sums over its files; `told` are the problems that were not told before.
+
+    With `more`, its time was up, or it was asked to stop, before all that had changed was ingested.
+    """
 
     files: int = 0
     lines: int = 0
@@ -52,6 +59,7 @@ class PassReport:
     hours: set[dt.datetime] = dataclasses.field(default_factory=set)
     told: list[str] = dataclasses.field(default_factory=list)
     unread: int = 0
+    more: bool = False
 
     def add(self, report: IngestReport) -> None:
         """Count a file that had something new."""
@@ -84,23 +92,26 @@ class Watcher:
         self,
         place: Place,
         intake: Intake,
-        lock: Callable[[], contextlib.AbstractContextManager[None]],
+        lock: Callable[[], contextlib.AbstractContextManager[Turn]],
         clock: Callable[[], dt.datetime],
         stop: Stop,
     ) -> None:
         self._place, self._intake, self._lock, self._clock, self._stop = place, intake, lock, clock, stop
         self._records = SourceRecords(intake.landing)
+        self._turn, self._refreshed = "", dt.datetime.min  # noqa: DTZ901 - naive UTC
         self._stamps: dict[str, Stamp] = {}
         self._later: dict[str, _Later] = {}
         self._told: dict[str, str] = {}
 
     def look(self) -> PassReport:
-        """One pass: list the place, ingest what changed."""
+        """One pass: list the place, ingest what changed; as much of it as can be done in its time."""
         report = PassReport()
         changed = self._changed(report)
+        end = self._clock() + PASS
         try:
-            while changed and not self._stop.asked():
+            while changed and not self._stop.asked() and self._clock() < end:
                 self._take_turn(changed, report)
+            report.more = bool(changed)
         except (ObjectsError, LandingError, OSError) as error:
             # Not of a file, but of the landing zone: the rest of the pass would fail like this.
             self._tell("", f"cannot ingest: {error}", report)
@@ -138,14 +149,23 @@ class Watcher:
 
     def _take_turn(self, changed: collections.deque[Found], report: PassReport) -> None:
         """Ingest for a while, then let others; nothing, where others have the intake."""
-        with contextlib.suppress(WarehouseError), self._lock():
-            self._records.refresh()
+        with contextlib.suppress(WarehouseError), self._lock() as turn:
+            self._keep_current(turn)
             end = self._clock() + HOLD
             while changed and not self._stop.asked() and self._clock() < end:
                 self._take(changed[0], report)
                 changed.popleft()
         if changed:
             self._stop.wait(PAUSE_SECONDS)
+
+    def _keep_current(self, turn: Turn) -> None:
+        """Read the records of others, unless nobody had the intake since this watcher did."""
+        now = self._clock()
+        if turn.before != self._turn or now - self._refreshed >= REFRESH:
+            self._turn = ""
+            self._records.refresh()
+            self._refreshed = now
+        self._turn = turn.name
 
     def _take(self, found: Found, report: PassReport) -> None:
         now = self._clock()

@@ -20,7 +20,7 @@ from pathstats_pipeline.intake.logfiles import LogFile
 from pathstats_pipeline.intake.places import Directory, Found, Place, Prefix
 from pathstats_pipeline.intake.records import SourceRecords
 from pathstats_pipeline.intake.watching import PassReport, Watcher
-from pathstats_pipeline.storage.duck import WarehouseError
+from pathstats_pipeline.storage.duck import Turn, WarehouseError, exclusive
 from pathstats_pipeline.storage.landing import Landing
 from pathstats_pipeline.storage.local_s3 import LocalS3
 from pathstats_pipeline.storage.objects import DirectoryObjects, ObjectsError, S3Objects
@@ -54,6 +54,11 @@ class NeverStop:
         return False
 
 
+def alone() -> contextlib.AbstractContextManager[Turn]:
+    """A lock that somebody else has just had."""
+    return contextlib.nullcontext(Turn("", "another's"))
+
+
 @dataclasses.dataclass
 class Scene:
     """A directory that is followed, and what the watcher opened."""
@@ -70,7 +75,7 @@ class Scene:
     def watcher(self, place: Place | None = None, into: Intake | None = None) -> Watcher:
         """A watcher that knows nothing yet."""
         place = place or Directory(self.logs)
-        return Watcher(place, into or self.intake(), contextlib.nullcontext, self.clock, NeverStop())
+        return Watcher(place, into or self.intake(), alone, self.clock, NeverStop())
 
     def intake(self) -> Intake:
         """An intake to which the events of the log are in the past, whatever the clock says."""
@@ -297,7 +302,7 @@ def test_a_stop_is_heard_after_the_file_in_hand(scene: Scene) -> None:
 
     for name in ("a.log", "b.log", "c.log"):
         scene.write(name, LOG.replace(b"/p/", b"/%s/" % name.encode()))
-    stopping = Watcher(Directory(scene.logs), scene.intake(), contextlib.nullcontext, scene.clock, StopAfterOne())
+    stopping = Watcher(Directory(scene.logs), scene.intake(), alone, scene.clock, StopAfterOne())
     assert told(stopping) == (1, 200, [])
     assert told(scene.watcher()) == (2, 400, [])
 
@@ -307,11 +312,11 @@ def test_a_lock_that_others_hold_is_waited_for_between_looks_at_the_stop(scene: 
     tries: list[int] = []
 
     @contextlib.contextmanager
-    def lock() -> Iterator[None]:
+    def lock() -> Iterator[Turn]:
         tries.append(1)
         if len(tries) < 3:
             raise WarehouseError("in use")
-        yield
+        yield Turn("", "")
 
     class StopAtSome(NeverStop):
         def __init__(self, count: int) -> None:
@@ -326,6 +331,48 @@ def test_a_lock_that_others_hold_is_waited_for_between_looks_at_the_stop(scene: 
         watcher = Watcher(Directory(scene.logs), scene.intake(), lock, scene.clock, StopAtSome(count))
         found.append(told(watcher))
     assert found == [(0, 0, []), (1, 200, [])]
+
+
+def test_a_long_pass_tells_in_between(scene: Scene) -> None:
+    """After a minute it ends, with more to do; the next one goes on with what is left."""
+    for name in ("a.log", "b.log", "c.log"):
+        scene.write(name, LOG.replace(b"/p/", b"/%s/" % name.encode()))
+
+    class Slow(Directory):
+        def log_file(self, name: str) -> LogFile:
+            scene.clock.now += 0.6 * MINUTE
+            return super().log_file(name)
+
+    watcher = scene.watcher(Slow(scene.logs))
+    reports = [watcher.look() for _ in range(3)]
+    assert [(report.files, report.more) for report in reports] == [(2, True), (1, False), (0, False)]
+
+
+def test_records_are_listed_when_others_may_have_written_some(scene: Scene) -> None:
+    """Not while this watcher is the only one that has the lock; in any case after some minutes."""
+    listed: list[str] = []
+
+    class Listing(DirectoryObjects):
+        def list(self, prefix: str) -> list[str]:
+            listed.append(prefix)
+            return super().list(prefix)
+
+    def lock() -> contextlib.AbstractContextManager[Turn]:
+        return exclusive(scene.root / "lock", timeout_seconds=1, what="the intake")
+
+    into = dataclasses.replace(scene.intake(), landing=Landing(Listing(scene.root / "landing")))
+    watcher = Watcher(Directory(scene.logs), into, lock, scene.clock, NeverStop())
+    counts = []
+    for number in range(6):
+        scene.write("a.log", LOG[: CUT - 900 * (6 - number)])
+        if number == 2:
+            with lock():
+                pass
+        if number == 4:
+            scene.clock.now += 6 * MINUTE
+        watcher.look()
+        counts.append(len(listed))
+    assert counts == [1, 1, 2, 2, 3, 3]
 
 
 @pytest.fixture
