@@ -19,7 +19,9 @@ from rich.markup import escape
 from pathstats_pipeline.archive.manifest import Manifest
 from pathstats_pipeline.events.window import Window, rfc3339, runs_of_days
 from pathstats_pipeline.intake.ingest import IngestReport
+from pathstats_pipeline.intake.logfiles import printable
 from pathstats_pipeline.intake.paths import RawPaths
+from pathstats_pipeline.intake.watching import PassReport
 from pathstats_pipeline.stats.candidates import (
     EVENTS_MEASURED,
     EVENTS_TIMED,
@@ -129,6 +131,19 @@ def ingested(reports: Sequence[IngestReport]) -> None:
         say(f"next: pathstats build --from {run.start:%Y-%m-%d} --to {run.end:%Y-%m-%d}")
     if len(runs) > _MAX_RUNS:
         say(f"      and {len(runs) - _MAX_RUNS} more runs of days, until {runs[-1].end:%Y-%m-%d}")
+
+
+def watched(done: PassReport, at: dt.datetime) -> None:
+    """One line for a pass that did something, and one for each problem that is new."""
+    if done.files:
+        unfinished = f", {done.unfinished:,} unfinished" if done.unfinished else ""
+        hours = f", hours {min(done.hours):%Y-%m-%dT%H} to {max(done.hours):%Y-%m-%dT%H}" if done.hours else ""
+        say(
+            f"{at:%Y-%m-%dT%H:%M:%SZ} {done.files:,} file(s): {done.lines:,} new line(s), {done.accepted:,} accepted, "
+            f"{done.rejected:,} rejected{unfinished}{hours}"
+        )
+    for problem in done.told:
+        note(f"pathstats: {printable(problem)}")
 
 
 def archived(date: dt.date, manifests: Sequence[Manifest], root: str) -> None:

@@ -1,7 +1,11 @@
-"""What commands share: how they read times and days, the clock, how they come by S3, the intake and the warehouse."""
+"""What commands share: times and days, the clock, stopping, and how they come by S3, intake and warehouse."""
 
 import contextlib
 import datetime as dt
+import os
+import select
+import signal
+import types
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -9,7 +13,7 @@ import click
 
 from pathstats_pipeline.events.window import naive_utc
 from pathstats_pipeline.settings import Settings
-from pathstats_pipeline.storage.duck import exclusive
+from pathstats_pipeline.storage.duck import Turn, exclusive
 from pathstats_pipeline.storage.local_s3 import local_s3
 from pathstats_pipeline.storage.local_sqs import local_sqs
 from pathstats_pipeline.storage.warehouse import Warehouse, open_warehouse
@@ -69,10 +73,56 @@ def sqs_of(settings: Settings) -> Iterator[None]:
         yield
 
 
-def intake_lock(settings: Settings) -> contextlib.AbstractContextManager[None]:
+def intake_lock(settings: Settings, timeout_seconds: float | None = None) -> contextlib.AbstractContextManager[Turn]:
     """The intake, held alone; waits for it. Two processes that meet the same file must agree on its identity."""
     lock = settings.intake_lock_path
-    return exclusive(lock, timeout_seconds=settings.lock_timeout_seconds, what=str(lock))
+    seconds = settings.lock_timeout_seconds if timeout_seconds is None else timeout_seconds
+    return exclusive(lock, timeout_seconds=seconds, what=str(lock))
+
+
+class Stop:
+    """Whether a signal has asked to stop; waiting ends with it."""
+
+    def __init__(self, readable: int, writable: int) -> None:
+        self._readable, self._writable = readable, writable
+        self._asked = False
+
+    def ask(self) -> None:
+        """Ask to stop; safe in a handler of signals, which may interrupt anything."""
+        self._asked = True
+        os.write(self._writable, b"x")
+
+    def asked(self) -> bool:
+        """Whether to stop."""
+        return self._asked
+
+    def wait(self, seconds: float) -> bool:
+        """Wait, and at most until a signal asks to stop; whether one has."""
+        if not self._asked:
+            select.select([self._readable], [], [], seconds)
+        return self._asked
+
+
+@contextlib.contextmanager
+def stop_on_signals() -> Iterator[Stop]:
+    """Let the first SIGTERM or SIGINT ask to stop, and the second do what it does elsewhere."""
+    readable, writable = os.pipe()
+    stop = Stop(readable, writable)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def ask(number: int, _frame: types.FrameType | None) -> None:
+        signal.signal(number, before[signal.Signals(number)])
+        stop.ask()
+
+    for number in before:
+        signal.signal(number, ask)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(readable)
+        os.close(writable)
 
 
 @contextlib.contextmanager

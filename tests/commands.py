@@ -8,7 +8,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 PROJECT = pathlib.Path(__file__).parents[1]
 
@@ -22,6 +22,7 @@ assert not any(name.startswith(("pathstats_pipeline.defs", "pathstats_pipeline.d
 for line in sys.stdin:
     order = json.loads(line)
     if child := os.fork():
+        print(child, flush=True)
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
         continue
     os.environ.clear()
@@ -47,15 +48,19 @@ class Nursery:
 
     process: "subprocess.Popen[str]"
 
-    def run(self, arguments: list[str], env: dict[str, str]) -> "subprocess.CompletedProcess[str]":
-        """Run a command to its end in a child of its own."""
+    def run(
+        self, arguments: list[str], env: dict[str, str], meanwhile: Callable[[int], object] = lambda _child: None
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run a command to its end in a child of its own; do something meanwhile, such as killing it."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         with tempfile.NamedTemporaryFile("r") as stdout, tempfile.NamedTemporaryFile("r") as stderr:
             order = {"arguments": arguments, "env": env, "stdout": stdout.name, "stderr": stderr.name}
             print(json.dumps(order), file=self.process.stdin, flush=True)
+            child = self.process.stdout.readline()
+            assert child, "the nursery is gone"
+            meanwhile(int(child))
             code = self.process.stdout.readline()
-            assert code, "the nursery is gone"
             return subprocess.CompletedProcess(arguments, int(code), stdout.read(), stderr.read())
 
 

@@ -9,6 +9,8 @@ from typing import Final
 
 from pathstats_pipeline.archive.jsonl import Digest
 
+FOLDERS: Final = ("events/", "metadata/", "claims/", "probe/")
+"""What every key begins with, below the archive's prefix; the last are those of storage/probe.py."""
 _MANIFEST: Final = re.compile(r"metadata/dt=(?P<date>\d{4}-\d{2}-\d{2})/g(?P<generation>\d{4,})\.json")
 
 

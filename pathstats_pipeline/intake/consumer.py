@@ -20,6 +20,7 @@ from pathstats_pipeline.intake.lines import SourceError
 from pathstats_pipeline.intake.logfiles import ObjectLogFile
 from pathstats_pipeline.intake.messages import Content, Message, ObjectName, PoisonError, QueueError, content_of, weight
 from pathstats_pipeline.intake.planning import PlannedLoad, plan
+from pathstats_pipeline.intake.records import SourceRecords
 from pathstats_pipeline.settings import Settings
 from pathstats_pipeline.storage.landing import Landing, load_key
 from pathstats_pipeline.storage.objects import MissingObjectError, ObjectsError, VersionedObjects
@@ -314,13 +315,15 @@ def object_ingester(
     bucket: Callable[[str], VersionedObjects],
     first_hour: dt.datetime,
     clock: Callable[[], dt.datetime],
-    lock: Callable[[], contextlib.AbstractContextManager[None]],
+    lock: Callable[[], contextlib.AbstractContextManager[object]],
 ) -> Callable[[ObjectName], IngestReport]:
     """Takes in a log file on S3, whatever its format; `lock` holds the intake alone, as every other intake does."""
+    records = SourceRecords(landing)
 
     def ingest_object(name: ObjectName) -> IngestReport:
         intake = Intake(landing, first_hour, clock(), detect)
         with lock():
-            return ingest_file(ObjectLogFile(bucket(name.bucket), name.key), intake)
+            records.refresh()
+            return ingest_file(ObjectLogFile(bucket(name.bucket), name.key), intake, records)
 
     return ingest_object

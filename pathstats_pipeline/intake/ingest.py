@@ -19,7 +19,8 @@ from pathstats_pipeline.events.schema import EVENT_NAMES, PARSED_SCHEMA, REJECTE
 from pathstats_pipeline.intake.limits import CLOCK_NEVER_SET, reason_outside
 from pathstats_pipeline.intake.lines import LineBlock, Source, SourceError, read_blocks
 from pathstats_pipeline.intake.logfiles import LogFile
-from pathstats_pipeline.intake.sources import Segment, next_segments, survey
+from pathstats_pipeline.intake.records import SourceRecords
+from pathstats_pipeline.intake.sources import SHORT_BYTES, Segment, next_segments
 from pathstats_pipeline.intake.spans import parsed_span
 from pathstats_pipeline.settings import Settings
 from pathstats_pipeline.storage.landing import Landing
@@ -91,46 +92,58 @@ def first_hour(settings: Settings) -> dt.datetime:
 def ingest_files(log_files: Iterable[LogFile], intake: Intake) -> tuple[list[IngestReport], list[str]]:
     """Ingest files one by one; what became of those that can be read, and one line for each that can't."""
     reports, problems = [], []
+    records = SourceRecords(intake.landing)
+    records.refresh()
     for log_file in log_files:
         try:
-            reports.append(ingest_file(log_file, intake))
+            reports.append(ingest_file(log_file, intake, records))
         except SourceError as error:
             problems.append(str(error))
     return reports, problems
 
 
-def ingest_file(log_file: LogFile, intake: Intake) -> IngestReport:
+def ingest_file(log_file: LogFile, intake: Intake, records: SourceRecords | None = None) -> IngestReport:
     """Ingest what wasn't ingested before of a log file: plain, gzip or zstd, a local path or an object of a bucket.
 
-    Raises SourceError, having published nothing of it, when the file can't be read to its end or lies before the
-    first partition for the most part.
+    `records` are those of the landing zone, current; else they are read. Raises SourceError, having published nothing
+    of it, when the file can't be read to its end or lies before the first partition for the most part.
     """
-    known = _known_segments(intake.landing)
+    if records is None:
+        records = SourceRecords(intake.landing)
+        records.refresh()
     with log_file.open() as stream:
-        version = stream.version
-        beginning = survey(stream, [segment.end for segment in known])
+        version, inode = stream.version, stream.inode
+        head = _head(stream)
+        known = records.alike(log_file.identity, inode, head)
+        reading = records.readings.take(stream, head, [segment.end for segment in known])
+        beginning = reading.go_on(stream)
+        records.readings.keep(reading)
         complete = intake.finished or stream.compressed
     # Asked last: what was written while it was read makes the end that was read uncertain.
     unfinished = beginning.is_cut and not complete and log_file.may_grow(intake.now)
     if unfinished:
         beginning = beginning.whole_lines()
-    segments, before, hours = next_segments(log_file.identity, beginning, known, intake.now)
+    segments, before, hours = next_segments(log_file.identity, beginning, known, intake.now, inode)
     report = IngestReport(log_file.name, before=before, unfinished=int(unfinished), hours=frozenset(hours))
     if not segments:
         return report
-    log_format = _format_of(log_file, intake)
+    log_format = reading.log_format = reading.log_format or _format_of(log_file, intake)
     for segment in segments:
-        intake.landing.objects.put(segment.key, segment.to_json())
+        records.write(segment)
         with log_file.open() as stream:
             # Another file may stand in this place by now: logs are rotated, and objects put again.
             if stream.version != version:
                 raise SourceError(f"{log_file.name}: was replaced while it was read; run again")
-            report = _ingest_segment(stream, segment, log_format, intake, report)
+            report = _ingest_segment(stream, segment, log_format, intake, report, records)
     return report
 
 
-def _known_segments(landing: Landing) -> list[Segment]:
-    return [Segment.from_json(landing.objects.get(key) or b"") for key in landing.objects.list("_sources/")]
+def _head(stream: Source) -> bytes:
+    """The first bytes of a file, by which the records that it may continue are found."""
+    head = b""
+    while len(head) < SHORT_BYTES and (data := stream.read(SHORT_BYTES - len(head))):
+        head += data
+    return head
 
 
 def _format_of(log_file: LogFile, intake: Intake) -> LogFormat:
@@ -153,7 +166,12 @@ def _refuse_if_too_early(name: str, events: pl.DataFrame, first_hour: dt.datetim
 
 
 def _ingest_segment(
-    stream: Source, segment: Segment, log_format: LogFormat, intake: Intake, report: IngestReport
+    stream: Source,
+    segment: Segment,
+    log_format: LogFormat,
+    intake: Intake,
+    report: IngestReport,
+    records: SourceRecords,
 ) -> IngestReport:
     """Publish a segment's loads, then record that it is done."""
     report = dataclasses.replace(report, format_name=log_format.name)
@@ -166,7 +184,7 @@ def _ingest_segment(
     gatherer.publish()
     lines = report.taken - earlier_lines
     done = dataclasses.replace(segment, lines=lines, hours=tuple(sorted(gatherer.hours)), done=True)
-    intake.landing.objects.put(done.key, done.to_json())
+    records.write(done)
     return dataclasses.replace(report, loads=report.loads + gatherer.loads, hours=report.hours | gatherer.hours)
 
 

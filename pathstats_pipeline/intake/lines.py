@@ -28,6 +28,8 @@ BLOCK_BYTES: Final = 32 * 1024 * 1024
 FILE_LIMIT_BYTES: Final = 64 * 1024 * 1024
 """What has no line end within this many bytes is no log file."""
 
+_SKIP_BYTES: Final = 1 << 20
+
 _GZIP: Final = b"\x1f\x8b"
 _ZSTD: Final = (b"\x28\xb5\x2f\xfd", *(bytes([first]) + b"\x2a\x4d\x18" for first in range(0x50, 0x60)))
 """A frame, or a skippable frame, which some writers put first."""
@@ -43,15 +45,21 @@ class SourceError(ValueError):
     """A file that can't be read as a log to its end. One line, which names the file: nothing of it is ingested."""
 
 
+class SourceGoneError(SourceError):
+    """There is no file, or no more."""
+
+
 class Source:
     """A log file open for reading, uncompressed on the way. Every failure to read is a `SourceError`.
 
-    `version` says which file it is, whatever stands under its name by now; equal for two readings of the same.
+    `version` says which file it is, whatever stands under its name by now; equal for two readings of the same. `inode`
+    is 0 where the file has none.
     """
 
-    def __init__(self, name: str, stream: Any, file: IO[bytes], version: Hashable) -> None:
+    def __init__(self, name: str, stream: Any, file: IO[bytes], version: Hashable, inode: int = 0) -> None:
         self.name = name
         self.version = version
+        self.inode = inode
         self._stream = stream
         self._file = file
 
@@ -69,6 +77,19 @@ class Source:
         except _READ_ERRORS as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise SourceError(f"{self.name}: damaged or cut short: {reason}") from error
+
+    @property
+    def seekable(self) -> bool:
+        """Whether it can be read from any position without reading what stands before."""
+        return not self.compressed and self._file.seekable()
+
+    def seek(self, position: int) -> None:
+        """Go to a position of a source that hasn't been read, or is seekable; behind the end, nothing can be read."""
+        if self.seekable:
+            self._file.seek(position)
+            return
+        while position and (data := self.read(min(position, _SKIP_BYTES))):
+            position -= len(data)
 
     def close(self) -> None:
         """Close the file."""
@@ -91,12 +112,13 @@ def open_source(path: Path) -> Source:
     try:
         file = path.open("rb")
     except OSError as error:
-        raise SourceError(f"{path}: {error.strerror or error}") from error
+        kind = SourceGoneError if isinstance(error, FileNotFoundError) else SourceError
+        raise kind(f"{path}: {error.strerror or error}") from error
     status = os.fstat(file.fileno())
-    return uncompressed(file, str(path), (status.st_dev, status.st_ino))
+    return uncompressed(file, str(path), (status.st_dev, status.st_ino), status.st_ino)
 
 
-def uncompressed(file: io.BufferedReader, name: str, version: Hashable) -> Source:
+def uncompressed(file: io.BufferedReader, name: str, version: Hashable, inode: int = 0) -> Source:
     """A source of a file that is open already, closed with it, or now where it can't be read."""
     with contextlib.ExitStack() as undo:
         undo.callback(file.close)
@@ -113,7 +135,7 @@ def uncompressed(file: io.BufferedReader, name: str, version: Hashable) -> Sourc
             # Arrow's reader takes several frames, and unlike zstandard's it tells a file that was cut short.
             stream = pa.CompressedInputStream(pa.PythonFile(file, "r"), "zstd")
         undo.pop_all()
-    return Source(name, stream, file, version)
+    return Source(name, stream, file, version, inode)
 
 
 @dataclasses.dataclass(frozen=True)

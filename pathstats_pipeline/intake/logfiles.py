@@ -7,14 +7,15 @@ of lines.py; which of it was ingested before, of sources.py.
 import dataclasses
 import datetime as dt
 import io
+import os
 import pathlib
 import re
 from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 from pathstats_pipeline.events.window import naive_utc
-from pathstats_pipeline.intake.lines import Source, SourceError, open_source, uncompressed
-from pathstats_pipeline.storage.objects import ObjectsError, VersionedObjects
+from pathstats_pipeline.intake.lines import Source, SourceError, SourceGoneError, open_source, uncompressed
+from pathstats_pipeline.storage.objects import MissingObjectError, ObjectsError, VersionedObjects
 
 SETTLED_AFTER: Final = dt.timedelta(seconds=60)
 """Buffers of servers and log shippers are flushed sooner: a line that is still half after that stays half."""
@@ -23,6 +24,11 @@ CLOCK_OFF: Final = dt.timedelta(days=1)
 _BUFFER_BYTES: Final = 1 << 20
 _OBJECT: Final = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(/(?P<key>.*))?", re.DOTALL)
 _NOT_A_LOG: Final = re.compile(r"\..*|.*(\.tmp|\.swp|\.part|~)", re.DOTALL)
+
+
+def printable(path: str) -> str:
+    """The same path but for bytes that aren't UTF-8: they come as surrogates, which neither hashes nor tables take."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 class LogFile(Protocol):
@@ -52,7 +58,7 @@ class PathLogFile:
     @property
     def name(self) -> str:
         """The path as it was given."""
-        return str(self.path)
+        return printable(str(self.path))
 
     @property
     def identity(self) -> str:
@@ -93,6 +99,8 @@ class ObjectLogFile:
         """The answer to a get."""
         try:
             stream = self.objects.open_version(self.key)
+        except MissingObjectError as error:
+            raise SourceGoneError(str(error)) from error
         except ObjectsError as error:
             raise SourceError(str(error)) from error
         return uncompressed(io.BufferedReader(stream, _BUFFER_BYTES), self.name, stream.version)
@@ -103,7 +111,7 @@ class ObjectLogFile:
 
 
 def _before_compression(path: str) -> str:
-    return path.removesuffix(".gz").removesuffix(".zst")
+    return printable(path).removesuffix(".gz").removesuffix(".zst")
 
 
 def is_log_name(path: str) -> bool:

@@ -11,8 +11,6 @@ from typing import BinaryIO
 from pathstats_pipeline.events.formats.parsed import HeadedFormat, LogFormat, ParsedLines, after
 from pathstats_pipeline.intake.lines import LineBlock, Source, SourceError, read_blocks
 
-_SKIP_BYTES = 1 << 20
-
 
 def parsed_span(stream: Source, start: int, end: int, log_format: LogFormat) -> Iterator[tuple[LineBlock, ParsedLines]]:
     """Give the blocks of the bytes from `start` to `end` of a fresh stream, and what the format makes of each.
@@ -24,17 +22,10 @@ def parsed_span(stream: Source, start: int, end: int, log_format: LogFormat) -> 
         for block in read_blocks(_limited(stream, start)):
             log_format = after(log_format, block.lines)
     else:
-        _skip(stream, start)
+        stream.seek(start)
     for block in read_blocks(_limited(stream, end - start)):
         yield block, log_format.parse(block.lines)
         log_format = after(log_format, block.lines)
-
-
-def _skip(stream: Source, size: int) -> None:
-    """Read over so many bytes: compressed streams can't seek."""
-    left = size
-    while left:
-        left -= len(_read(stream, min(left, _SKIP_BYTES)))
 
 
 def _read(stream: Source, size: int) -> bytes:

@@ -5,10 +5,12 @@ own lock error; the kernel frees the lock when its holder dies.
 """
 
 import contextlib
+import dataclasses
 import fcntl
 import logging
 import os
 import pathlib
+import secrets
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -19,6 +21,7 @@ _log = logging.getLogger(__name__)
 
 _LOCK_POLL_SECONDS: Final = 0.05
 _LOCK_LOG_SECONDS: Final = 10.0
+_TURN_BYTES: Final = 8
 _LOCKED: Final = "Could not set lock on file"
 """DuckDB's words for a file that another process holds; the path may contain any others."""
 
@@ -27,9 +30,20 @@ class WarehouseError(RuntimeError):
     """The warehouse can't be used; one line that names the file."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Turn:
+    """One holding of a lock, and the one before it, whoever held it then."""
+
+    name: str
+    before: str
+
+
 @contextlib.contextmanager
-def exclusive(path: pathlib.Path, *, timeout_seconds: float, what: str) -> Iterator[None]:
-    """Hold the kernel lock on a file, waiting for it; raises WarehouseError when the time is up."""
+def exclusive(path: pathlib.Path, *, timeout_seconds: float, what: str) -> Iterator[Turn]:
+    """Hold the kernel lock on a file, waiting for it; raises WarehouseError when the time is up.
+
+    Each turn leaves its name in the file, so that whoever has the lock again can tell whether others had it meanwhile.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
@@ -47,9 +61,20 @@ def exclusive(path: pathlib.Path, *, timeout_seconds: float, what: str) -> Itera
                     logged = now
                     _log.info("waiting for %s: %.0f s so far", what, now - started)
                 time.sleep(_LOCK_POLL_SECONDS)
-        yield
+        yield _turn(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _turn(descriptor: int) -> Turn:
+    """Begin a turn on a lock that is held. On a full disk it is left without a name, which nobody takes for theirs."""
+    before = os.pread(descriptor, 2 * _TURN_BYTES, 0).decode("ascii", "replace")
+    turn = Turn(secrets.token_hex(_TURN_BYTES), before)
+    try:
+        os.pwrite(descriptor, turn.name.encode(), 0)
+    except OSError:
+        os.ftruncate(descriptor, 0)
+    return turn
 
 
 def lock_of(path: pathlib.Path) -> pathlib.Path:

@@ -23,6 +23,8 @@ import polars as pl
 from pathstats_pipeline.events.load import Load
 from pathstats_pipeline.storage.objects import DirectoryObjects, Objects
 
+FOLDERS: Final = ("dt=", "_rejected/", "_sources/", "_days/")
+"""What every key begins with, below the landing zone's root."""
 _LOAD: Final = re.compile(
     r"(?P<rejected>_rejected/)?dt=(?P<date>\d{4}-\d{2}-\d{2})/hour=(?P<hour>[01]\d|2[0-3])/"
     r"(?P<id>[^/]+?)(?P<form>\.parquet|\.jsonl\.gz|\.jsonl)"
