@@ -3,42 +3,20 @@
 import dataclasses
 import datetime as dt
 import uuid
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
-import boto3
 import pytest
+from queueing import NOWHERE, client_of, new_queue
 
 from pathstats_pipeline.events.window import naive_utc
 from pathstats_pipeline.intake.messages import IDENTITY, Message, QueueError
 from pathstats_pipeline.storage.connect import queues
-from pathstats_pipeline.storage.local_server import REGION
 from pathstats_pipeline.storage.queue import CALL_MESSAGES, CALLS_AT_ONCE, LONGEST_HIDDEN_SECONDS, Depth, SqsQueue
-
-if TYPE_CHECKING:
-    from mypy_boto3_sqs import SQSClient
-
-
-@pytest.fixture(scope="session")
-def client(other_s3_server: str) -> "SQSClient":
-    """A client of the server of the session, which speaks SQS, too."""
-    return client_of(other_s3_server)
 
 
 @pytest.fixture
-def queue(client: "SQSClient") -> Iterator[SqsQueue]:
-    """An empty queue."""
-    made = SqsQueue(client, client.create_queue(QueueName=f"test-{uuid.uuid4().hex[:12]}")["QueueUrl"])
-    yield made
-    client.delete_queue(QueueUrl=made.url)
-
-
-def client_of(endpoint_url: str) -> "SQSClient":
-    """A client of a server that takes any credentials."""
-    made: SQSClient = boto3.client(
-        "sqs", endpoint_url=endpoint_url, region_name=REGION, aws_access_key_id="test", aws_secret_access_key="test"
-    )
-    return made
+def queue(other_s3_server: str) -> SqsQueue:
+    """An empty queue on the server of the session, which speaks SQS, too."""
+    return new_queue(other_s3_server)
 
 
 def receive_all(queue: SqsQueue, count: int, hidden_seconds: int = 60) -> list[Message]:
@@ -147,11 +125,11 @@ def test_a_message_that_is_too_large_is_refused_in_one_line(queue: SqsQueue) -> 
 
 @pytest.mark.parametrize("there", [True, False])
 def test_what_cannot_be_asked_is_one_line_that_names_the_queue_and_the_verb(
-    client: "SQSClient", *, there: bool
+    other_s3_server: str, *, there: bool
 ) -> None:
     """No such queue, or no server: receiving, sending and counting raise; deleting and hiding count all as failed."""
-    url = f"{client.meta.endpoint_url}/000000000000/nosuch" if there else "http://127.0.0.1:9/000000000000/nosuch"
-    queue = SqsQueue(client if there else client_of("http://127.0.0.1:9"), url)
+    server = other_s3_server if there else NOWHERE
+    queue = SqsQueue(client_of(server), f"{server}/000000000000/nosuch")
     messages = [Message(str(at), f"receipt {at}", "x", 1, dt.datetime(2026, 1, 1)) for at in range(12)]
 
     with pytest.raises(QueueError, match=r"^cannot receive from queue \S+/nosuch: [^\n]+$"):
