@@ -153,7 +153,7 @@ def demo(logs: tuple[pathlib.Path, ...]) -> None:
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True)
 def dev(host: str, port: int) -> None:
-    """Dagster's UI and daemon, with the local S3 server beside them where no other is set."""
+    """Dagster's UI and daemon, with the local S3 and SQS servers beside them where no others are set."""
     settings = load_settings()
     from pathstats_pipeline.defs import launch
 

@@ -5,7 +5,8 @@ import functools
 import pathlib
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 import click
 
@@ -18,10 +19,15 @@ from pathstats_pipeline.intake.messages import QueueError
 from pathstats_pipeline.settings import Settings, load_settings
 from pathstats_pipeline.storage.connect import bucket_objects, landing_zone, queues_of, s3_client
 from pathstats_pipeline.storage.landing import Landing
+from pathstats_pipeline.storage.objects import ObjectsError
 from pathstats_pipeline.terminal import intake_lock, now, s3_of, sqs_of
 
+DRAIN_SECONDS = 60.0
+"""After so long a drain is recorded and the next one begins: the heartbeat of a consumer whose queue is never empty."""
 IDLE_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 60.0
+_DOUBLINGS = 10
+"""After so many failures the pause is the longest one; no larger power is ever reckoned."""
 
 
 @click.group()
@@ -30,8 +36,9 @@ def queue() -> None:
 
 
 @contextlib.contextmanager
-def _landing(settings: Settings) -> Iterator[Landing]:
-    with s3_of(settings), sqs_of(settings):
+def _landing(settings: Settings, *, reads_logs: bool = False) -> Iterator[Landing]:
+    uses_s3 = reads_logs or settings.landing_uri.startswith("s3://")
+    with s3_of(settings) if uses_s3 else contextlib.nullcontext(), sqs_of(settings):
         yield landing_zone(settings.landing_uri, lambda: s3_client(settings))
 
 
@@ -60,26 +67,35 @@ def drain_queue(*, follow: bool) -> None:
     settings = load_settings()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        # By a thread: set in the handler itself, it could meet a lock that `wait` holds in the thread it interrupts.
+        signal.signal(number, lambda *_: threading.Thread(target=stop.set).start())
     failed = 0
-    with _landing(settings) as landing:
+    with _landing(settings, reads_logs=True) as landing:
         consumer = _consumer(settings, landing)
-        while True:
-            try:
-                drained, found = drains.drain(consumer, lambda: not stop.is_set())
-                problem = f"{next(iter(found.reasons), '')}; it is tried again" if found.landing_failed else None
-                if found.received:
-                    queue_report.drained(drained, found)
-            except QueueError as error:
-                problem = str(error)
-            if not follow and problem:
+        while not stop.is_set():
+            end = time.monotonic() + DRAIN_SECONDS
+            problem = _problem_of_draining(consumer, lambda: not stop.is_set() and time.monotonic() < end)  # noqa: B023 - called in this round only
+            if problem and not follow:
                 raise click.ClickException(problem)
+            if not problem and time.monotonic() >= end:
+                continue
+            if not follow:
+                return
             failed = failed + 1 if problem else 0
             if problem:
                 report.note(problem)
-            pause = min(IDLE_SECONDS * 2**failed, LONGEST_PAUSE_SECONDS) if failed else IDLE_SECONDS
-            if not follow or stop.wait(pause):
-                return
+            stop.wait(min(IDLE_SECONDS * 2 ** min(failed, _DOUBLINGS), LONGEST_PAUSE_SECONDS))
+
+
+def _problem_of_draining(consumer: Consumer, keep_on: Callable[[], bool]) -> str | None:
+    """Drain, and print what came of it; why it didn't end well, where it didn't."""
+    try:
+        drained, found = drains.drain(consumer, keep_on)
+    except (QueueError, ObjectsError) as error:
+        return str(error)
+    if found.received:
+        queue_report.drained(drained, found)
+    return f"{next(iter(found.reasons), '')}; it is tried again" if found.landing_failed else None
 
 
 @queue.command()
@@ -103,7 +119,7 @@ def status() -> None:
 def redrive_letters(limit: int) -> None:
     """Send the dead letters back to the queue, to be tried again: after a fix, or a log file that has come."""
     settings = load_settings()
-    with _landing(settings):
+    with sqs_of(settings):
         messages, letters = queues_of(settings)
         if letters is None:
             raise click.ClickException("there are no dead letters: set PATHSTATS_SQS_DEAD_LETTER_QUEUE_URL")
@@ -117,7 +133,7 @@ def send(file: pathlib.Path, lines: int) -> None:
     """Send the lines of FILE (JSON lines, plain) to the queue, to try it out."""
     settings = load_settings()
     sent = 0
-    with _landing(settings), file.open(encoding="utf-8", errors="surrogateescape") as source:
+    with sqs_of(settings), file.open(encoding="utf-8", errors="surrogateescape") as source:
         messages, _ = queues_of(settings)
         batch: list[str] = []
         for line in source:

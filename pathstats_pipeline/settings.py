@@ -65,7 +65,7 @@ class Settings(pydantic_settings.BaseSettings):
     sqs_hidden_seconds: Annotated[
         int, pydantic.Field(ge=1, le=43_200, description="how long received messages are kept from other consumers")
     ] = 900
-    sqs_backlog_messages: Annotated[int, pydantic.Field(ge=1, description="waiting messages that are an alarm")] = (
+    sqs_backlog_messages: Annotated[int, pydantic.Field(ge=1, description="more waiting messages are an alarm")] = (
         100_000
     )
     sqs_heartbeat_minutes: Annotated[
@@ -225,4 +225,9 @@ def load_settings() -> Settings:
         raise SettingsError("; ".join(map(_in_words, error.errors()))) from None
     if settings.start_date and settings.start_date > dt.datetime.now(dt.UTC).date():
         raise SettingsError(f"PATHSTATS_START_DATE={settings.start_date}: lies in the future")
+    if letters := settings.sqs_dead_letter_queue_url:
+        if settings.sqs_queue_url is None:
+            raise SettingsError(f"PATHSTATS_SQS_DEAD_LETTER_QUEUE_URL={letters}: PATHSTATS_SQS_QUEUE_URL is not set")
+        if letters.rstrip("/") == settings.sqs_queue_url.rstrip("/"):
+            raise SettingsError(f"PATHSTATS_SQS_DEAD_LETTER_QUEUE_URL={letters}: is the queue itself")
     return settings

@@ -127,6 +127,24 @@ class Shell:
         assert "Traceback" not in done.stderr
         return lines[0]
 
+    @contextlib.contextmanager
+    def running(self, *arguments: str, log: pathlib.Path) -> "Iterator[subprocess.Popen[bytes]]":
+        """A command that goes on until it is told to stop; both of its streams go to a log. Killed if it still runs."""
+        with (
+            log.open("wb") as output,
+            subprocess.Popen(
+                [sys.executable, "-m", "pathstats_pipeline", *arguments],
+                env=self.env(),
+                cwd=PROJECT,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            ) as process,
+        ):
+            try:
+                yield process
+            finally:
+                process.kill()
+
     @property
     def warehouse(self) -> pathlib.Path:
         """The DuckDB file of this state."""

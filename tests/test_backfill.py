@@ -3,12 +3,14 @@
 import collections
 import datetime as dt
 import pathlib
+from typing import Any
 
 import duckdb
 from commands import Shell
 from dagster_server import CHECKED, serving, verdicts_of, wait_for
 
 from pathstats_pipeline.sample import write_sample
+from pathstats_pipeline.storage.local_sqs import LocalSqs
 
 DAYS = 2
 EVENTS_PER_DAY = 9_000
@@ -16,14 +18,23 @@ END = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
 
 
 def test_a_backfill_of_hours_and_days_runs_in_parallel_without_a_lock_error(tmp_path: pathlib.Path) -> None:
-    """48 hours and 2 days are materialised, no run fails, no run meets the file's lock, and nothing is lost."""
+    """48 hours and 2 days are materialised, no run fails, no run meets the file's lock, and nothing is lost.
+
+    The local SQS server runs beside it, and no longer: what was sent before is drained by the sensor's run.
+    """
     shell = Shell(tmp_path / "home", (("PATHSTATS_START_DATE", "2026-02-01"),))
     files = write_sample(tmp_path / "logs", end=END, days=DAYS, events_per_day=EVENTS_PER_DAY)
     shell.ok("ingest", *files)
     days = [(END - dt.timedelta(days=ago)).date() for ago in range(DAYS, 0, -1)]
     hours = [f"{day}-{hour:02d}:00" for day in days for hour in range(24)]
 
+    # It holds no event, so that it changes no number; it waits in the local queue for whoever drains it.
+    (tmp_path / "message").write_text("no event")
+    shell.ok("queue", "send", tmp_path / "message")
+    local_queue = LocalSqs(shell.home / "sqs")
+
     with serving(shell, tmp_path / "dev.log") as server:
+        assert local_queue._lives()
         # Two backfills of the same hours at once, on top of each other: the second must find nothing to add.
         backfills = [server.launch_backfill(["raw_events", "path_stats_hourly"], hours) for _ in range(2)]
         for backfill in backfills:
@@ -34,7 +45,8 @@ def test_a_backfill_of_hours_and_days_runs_in_parallel_without_a_lock_error(tmp_
         wait_for("the days", lambda: server.backfill_status(backfill) in _ENDED, 420)
 
         assert {server.backfill_status(each) for each in [*backfills, backfill]} == {"COMPLETED_SUCCESS"}
-        assert set(collections.Counter(run["status"] for run in server.runs())) == {"SUCCESS"}
+        others = [run for run in server.runs() if run["jobName"] != "drain"]
+        assert set(collections.Counter(run["status"] for run in others)) == {"SUCCESS"}
         assert {asset: server.materialized(asset) for asset in ["raw_events", "path_stats_hourly", *daily]} == {
             "raw_events": 24 * DAYS,
             "path_stats_hourly": 24 * DAYS,
@@ -42,7 +54,9 @@ def test_a_backfill_of_hours_and_days_runs_in_parallel_without_a_lock_error(tmp_
         }
         # One run had all days.
         assert verdicts_of(server.ask(CHECKED)) == {f"{days[0]} to {days[-1]}": "SUCCEEDED", "latest": "SUCCEEDED"}
+        wait_for("a drain", lambda: ("drain", "SUCCESS") in _jobs(server.runs()), 120)
 
+    assert not local_queue._lives()
     assert "Could not set lock" not in (tmp_path / "dev.log").read_text()
     with duckdb.connect(str(shell.warehouse), read_only=True) as connection:
         [(requests,)] = connection.execute("SELECT sum(requests) FROM pathstats.path_stats_hourly").fetchall()
@@ -52,6 +66,10 @@ def test_a_backfill_of_hours_and_days_runs_in_parallel_without_a_lock_error(tmp_
         [(left,)] = connection.execute("SELECT count(*) FROM pathstats.traffic_events").fetchall()
     assert requests == daily_requests == archived == DAYS * EVENTS_PER_DAY - rejected
     assert left == 0
+
+
+def _jobs(runs: list[dict[str, Any]]) -> set[tuple[str, str]]:
+    return {(run["jobName"], run["status"]) for run in runs}
 
 
 _ENDED = {"COMPLETED_SUCCESS", "COMPLETED_FAILED", "COMPLETED", "FAILED", "CANCELED"}

@@ -5,12 +5,15 @@ import datetime as dt
 import json
 import os
 import pathlib
+import re
 
+import click
 import duckdb
 import pytest
-from commands import Nursery, Shell
+from commands import PROJECT, Nursery, Shell
 from conftest import new_bucket, s3_client_of, s3_settings
 
+from pathstats_pipeline.cli import cli
 from pathstats_pipeline.storage.local_s3 import LocalS3
 
 LINE = '192.0.2.{} - - [20/Nov/2026:05:00:{:02d} +0000] "GET /a/{} HTTP/1.1" 200 1234{} "-" "Mozilla/5.0"\n'
@@ -157,6 +160,20 @@ def test_a_wrong_setting_is_refused_by_any_command_in_one_line(
 def test_a_command_that_cannot_be_done_says_why_in_one_line(shell: Shell, arguments: list[str]) -> None:
     """No traceback, and an exit code that isn't 0."""
     assert shell.refused(*arguments).startswith("pathstats: error: ")
+
+
+def test_every_command_stands_in_the_table_of_the_readme() -> None:
+    """And no row names one that isn't there."""
+    readme = (PROJECT / "README.md").read_text("utf-8")
+    table = readme[readme.index("\n| command |") : readme.index("## What it promises")]
+    rows = [line.split("|")[1] for line in table.splitlines()[3:] if line.startswith("|")]
+    named = {name for row in rows for name in re.findall(r"`([a-z0-9-]+(?: [a-z]+)?)", row)}
+    found = {
+        f"{name} {verb}" if verb else name
+        for name, command in cli.commands.items()
+        for verb in (command.commands if isinstance(command, click.Group) else [""])
+    }
+    assert named == found
 
 
 def test_a_run_that_fails_is_one_line_that_names_the_file(shell: Shell, tmp_path: pathlib.Path) -> None:

@@ -52,9 +52,14 @@ def test_the_archive_is_gated_by_a_blocking_check_for_each_day() -> None:
     graph = defs.resolve_asset_graph()
     checks = {f"{key.asset_key.to_user_string()}: {key.name}": key for key in graph.asset_check_keys}
 
-    assert set(checks) == {"events_archive: archive_verified", "path_stats_daily: sketches_readable"}
+    others = {
+        "path_stats_daily: sketches_readable",
+        "raw_events: queue_backlog",
+        "raw_events: consumer_heartbeat",
+    }
+    assert set(checks) == {"events_archive: archive_verified", *others}
     assert graph.get_check_spec(checks["events_archive: archive_verified"]).blocking
-    assert not graph.get_check_spec(checks["path_stats_daily: sketches_readable"]).blocking
+    assert not any(graph.get_check_spec(checks[name]).blocking for name in others)
 
 
 def test_hours_go_in_ranges_and_archived_days_one_by_one() -> None:
@@ -75,7 +80,26 @@ def test_hours_go_in_ranges_and_archived_days_one_by_one() -> None:
 
 def test_jobs_are_pinned() -> None:
     """A renamed job loses its history in the UI."""
-    assert {job.name for job in defs.jobs or []} == {"hourly", "daily", "archive"}
+    assert {job.name for job in defs.jobs or []} == {"hourly", "daily", "archive", "drain"}
+
+
+def test_sensors_are_pinned_and_on() -> None:
+    """What comes by the queue, or late, is noticed without anybody's doing."""
+    found = {sensor.name: sensor for sensor in defs.sensors or []}
+    assert {name: {job.name for job in sensor.jobs} for name, sensor in found.items()} == {
+        "late_events": {"hourly", "daily", "archive"},
+        "queue_messages": {"drain"},
+    }
+    assert {sensor.default_status for sensor in found.values()} == {dg.DefaultSensorStatus.RUNNING}
+    assert {name: sensor.minimum_interval_seconds for name, sensor in found.items()} == {
+        "late_events": 60,
+        "queue_messages": 30,
+    }
+
+
+def test_a_run_of_hours_asks_nothing_of_the_queue() -> None:
+    """Else `pathstats build` would need the queue, and a backfill would judge it hundreds of times."""
+    assert not defs.resolve_job_def("hourly").asset_layer.asset_graph.asset_check_keys
 
 
 def _load_in_a_fresh_interpreter(tmp_path: pathlib.Path, **environment: str) -> "subprocess.CompletedProcess[str]":

@@ -182,12 +182,3 @@ def test_older_days_take_turns_and_recent_ones_are_looked_at_always() -> None:
         seen += looked_at[:-8]
     assert set(seen) == set(days[:-8])
     assert days_to_look_at([], today, None) == ([], None)
-
-
-def test_it_is_on_and_asks_only_for_jobs_that_are_there() -> None:
-    """Late events are noticed without anybody's doing."""
-    [sensor] = build_defs().sensors or []
-    assert isinstance(sensor, dg.SensorDefinition)
-    assert (sensor.name, sensor.default_status) == ("late_events", dg.DefaultSensorStatus.RUNNING)
-    assert sensor.minimum_interval_seconds == 60
-    assert {job.name for job in sensor.jobs} == {"hourly", "daily", "archive"}

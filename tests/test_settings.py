@@ -1,6 +1,7 @@
 """Settings: they work without any, and a wrong one is refused in one line that names it."""
 
 import pathlib
+import re
 
 import pytest
 
@@ -63,6 +64,21 @@ def test_no_variable_takes_a_blank_but_the_prefix(monkeypatch: pytest.MonkeyPatc
         assert load_settings().s3_prefix == ""
         return
     with pytest.raises(SettingsError, match=f"PATHSTATS_{name.upper()}="):
+        load_settings()
+
+
+def test_every_variable_stands_in_the_table_of_the_readme() -> None:
+    """And no row names one that isn't there."""
+    readme = (pathlib.Path(__file__).parents[1] / "README.md").read_text("utf-8")
+    rows = [line.partition(" | ")[0] for line in readme.splitlines() if line.startswith("| `PATHSTATS_")]
+    named = {name for row in rows for name in re.findall(r"`PATHSTATS_(\w+)`", row)}
+    assert named == {name.upper() for name in Settings.model_fields}
+
+
+def test_dead_letters_without_a_queue_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever sets one alone has forgotten the other, and would drain the local server's."""
+    monkeypatch.setenv("PATHSTATS_SQS_DEAD_LETTER_QUEUE_URL", "https://sqs.example/1/letters")
+    with pytest.raises(SettingsError, match=r"^PATHSTATS_SQS_DEAD_LETTER_QUEUE_URL=.*QUEUE_URL is not set$"):
         load_settings()
 
 

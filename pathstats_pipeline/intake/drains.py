@@ -93,7 +93,7 @@ class Verdict:
 
 def judge_backlog(waiting: int, most: int) -> Verdict:
     """Whether more messages wait than is usual."""
-    return Verdict(waiting <= most, f"{waiting} message(s) wait; {most} are an alarm")
+    return Verdict(waiting <= most, f"{waiting} message(s) wait; more than {most} are an alarm")
 
 
 def judge_heartbeat(waiting: int, last: Drain | None, now: dt.datetime, silence: dt.timedelta) -> Verdict:

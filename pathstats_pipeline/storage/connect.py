@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import botocore.config
+import botocore.exceptions
 
+from pathstats_pipeline.intake.messages import QueueError
 from pathstats_pipeline.settings import Settings
 from pathstats_pipeline.storage.landing import Landing
 from pathstats_pipeline.storage.local_s3 import LocalS3
@@ -62,10 +64,13 @@ def local_queues(directory: pathlib.Path) -> tuple[SqsQueue, SqsQueue]:
 
 
 def queues(url: str, dead_letter_url: str | None, endpoint_url: str | None) -> tuple[SqsQueue, SqsQueue | None]:
-    """A queue on SQS and its dead letters, with the credentials of AWS's own files and variables."""
+    """A queue on SQS and its dead letters, with the credentials of AWS's own files and variables; raises QueueError."""
     import boto3  # noqa: PLC0415 - a tenth of a command's start, and not every command talks to a queue
 
-    client = boto3.client("sqs", config=_CONFIG, endpoint_url=endpoint_url)
+    try:
+        client = boto3.client("sqs", config=_CONFIG, endpoint_url=endpoint_url)
+    except botocore.exceptions.BotoCoreError as error:  # AWS's own settings: no region, no such profile
+        raise QueueError(f"cannot ask for queue {url}: {' '.join(str(error).split())}") from error
     return SqsQueue(client, url), SqsQueue(client, dead_letter_url) if dead_letter_url else None
 
 

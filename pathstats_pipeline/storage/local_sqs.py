@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
+from urllib.parse import urlsplit
 
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
@@ -70,11 +71,19 @@ class LocalSqs(LocalServer):
 
     def ensure_queue(self, name: str) -> str:
         """Create the queue where it is missing; its URL."""
+        client = self.client()
         try:
+            # Looked for first: the server keeps queues by URL, and on another port would create a second, empty one.
+            with contextlib.suppress(client.exceptions.QueueDoesNotExist):
+                return self._here(client.get_queue_url(QueueName=name)["QueueUrl"])
             kept = {"MessageRetentionPeriod": str(_LONGEST_KEPT_SECONDS)}
-            return self.client().create_queue(QueueName=name, Attributes=kept)["QueueUrl"]  # type: ignore[arg-type]
+            return self._here(client.create_queue(QueueName=name, Attributes=kept)["QueueUrl"])  # type: ignore[arg-type]
         except (BotoCoreError, ClientError) as error:
-            raise LocalServerError(f"queue {name!r} can't be created: {error}") from error
+            raise LocalServerError(f"queue {name!r} can't be created: {' '.join(str(error).split())}") from error
+
+    def _here(self, url: str) -> str:
+        """A queue's URL with the server's address of today."""
+        return urlsplit(url)._replace(netloc=urlsplit(self.endpoint_url).netloc).geturl()
 
     def _command(self, ports: Mapping[str, int]) -> list[str | Path]:  # noqa: ARG002 - its environment has the port
         if importlib.util.find_spec("ministack") is None:

@@ -3,7 +3,6 @@
 import importlib.metadata
 import json
 import os
-import signal
 import socket
 import stat
 import subprocess
@@ -15,10 +14,11 @@ from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError
+from local_servers import kill, listening, pid_of
 
 from pathstats_pipeline.storage import local_s3 as module
 from pathstats_pipeline.storage.local_s3 import Credentials, LocalS3, local_s3
-from pathstats_pipeline.storage.local_server import LOOPBACK, LocalServerError, State, wait_until
+from pathstats_pipeline.storage.local_server import LOOPBACK, LocalServerError, State
 
 START = "import sys, pathlib; from pathstats_pipeline.storage.local_s3 import *; "
 PART = b"p" * (5 * 1024 * 1024)
@@ -37,38 +37,6 @@ def own(tmp_path: Path) -> Iterator[LocalS3]:
     unstarted = LocalS3(tmp_path / "s3")
     yield unstarted
     unstarted.stop()
-
-
-def pid_of(server: LocalS3) -> int:
-    """Tell the process of the server, which must live."""
-    state = server._read_state()
-    assert state is not None
-    assert state.pid is not None
-    assert server._lives()
-    return state.pid
-
-
-def kill(server: LocalS3) -> None:
-    """Kill the server and wait until it is gone."""
-    os.kill(pid_of(server), signal.SIGKILL)
-    assert wait_until(lambda: not server._lives(), 5)
-
-
-def listening(pid: int) -> set[tuple[str, int]]:
-    """Tell the addresses, as the kernel writes them, and ports on which a process listens."""
-    inodes = set()
-    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-        target = str(descriptor.readlink())
-        if target.startswith("socket:["):
-            inodes.add(target[8:-1])
-    found = set()
-    for table in ("tcp", "tcp6"):
-        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
-            fields = line.split()
-            if fields[3] == "0A" and fields[9] in inodes:
-                address, port = fields[1].rsplit(":", 1)
-                found.add((address, int(port, 16)))
-    return found
 
 
 def test_what_is_stored_outlives_a_stop_and_a_kill(own: LocalS3) -> None:
