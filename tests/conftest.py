@@ -1,9 +1,7 @@
 """What all tests share: a clean environment, a real S3 server for the session, and where the real logs are."""
 
-import importlib.util
 import os
 import pathlib
-import sys
 import uuid
 from collections.abc import Iterator
 
@@ -12,11 +10,6 @@ from commands import Nursery, nursing
 
 # Partition sets are fixed when the code location is imported, which is before any fixture can say from when on.
 os.environ["PATHSTATS_START_DATE"] = "2012-01-01"
-
-# DuckDB looks for pandas at each parameter of each statement; where there is none, it looks through all of the path.
-# In tests, which are statements above all, that is a tenth of the time.
-if importlib.util.find_spec("pandas") is None:
-    sys.modules["pandas"] = None  # type: ignore[assignment]
 
 from other_s3 import ministack
 
