@@ -34,7 +34,7 @@ dev: $(READY) ## Dagster's UI on http://127.0.0.1:3000, with its daemon and the 
 test: $(READY) ## All tests.
 	@$(BIN)/pytest -q -n 3 --dist loadfile --no-loadscope-reorder
 
-test-faults: $(READY) ## The long tests: kills and faults by the hundred.
+test-faults: $(READY) ## The long tests: kills and faults by the hundred; all that there are with FULL=1.
 	@$(BIN)/pytest -q -n 3 --dist worksteal -m faults
 
 crash-table: $(READY) ## A day killed at every boundary of its life, and 500 pairs of them, as a table.

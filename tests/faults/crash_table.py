@@ -18,7 +18,7 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 from archive.worlds import BATCH_ROWS, DAY, WINDOW, World, world
 
@@ -28,6 +28,7 @@ from pathstats_pipeline.archive.keys import object_folder
 from pathstats_pipeline.archive.lifecycle import State, digest_of_loads
 from pathstats_pipeline.archive.strategy import MIN_PART_BYTES
 from pathstats_pipeline.storage.local_s3 import LocalS3, local_s3
+from pathstats_pipeline.storage.objects import S3Objects
 
 BUCKET: Final = "crashes"
 _TESTS: Final = pathlib.Path(__file__).parents[1]
@@ -85,6 +86,7 @@ class Lab:
     server: Server
     nursery: "subprocess.Popen[str]"
     shape: Shape
+    client: Any
     name: str = dataclasses.field(default_factory=lambda: uuid.uuid4().hex[:8])
     trials: int = 0
 
@@ -135,7 +137,7 @@ class Lab:
 
     def _judge(self, life: Life) -> tuple[str, str]:
         """What the kill left, and how the next run mended it; asserts the invariants before and after."""
-        objects = life.objects()
+        objects = S3Objects(self.client, life.bucket, life.prefix)
         steps: list[str] = []
         with world(pathlib.Path(life.directory), objects) as here:
             accepted = Digest.parse(*json.loads((self.folder / "accepted").read_text()))
@@ -177,11 +179,11 @@ def _found(here: World) -> str:
 def lab(folder: pathlib.Path, server: Server, shape: Shape) -> Iterator[Lab]:
     """A lab with a day of a shape prepared."""
     folder.mkdir(parents=True, exist_ok=True)
-    # The store is there for the world to be whole; nothing is asked of it.
-    objects = Life(
+    life = Life(
         "", "", **dataclasses.asdict(server), bucket=BUCKET, prefix="", crash_at=None, part_bytes=0, batch_rows=0
     )
-    with world(folder / "prepared", objects.objects()) as here:
+    objects = life.objects()
+    with world(folder / "prepared", objects) as here:
         for hour, load_id, rows in ((0, "a", 20), (5, "a", 15), (5, "b", 1)):
             here.bring(hour, load_id, rows * shape.times, width=shape.width_bytes)
         here.build_statistics()
@@ -190,7 +192,7 @@ def lab(folder: pathlib.Path, server: Server, shape: Shape) -> Iterator[Lab]:
     command = [sys.executable, "-m", "faults.nursery"]
     with subprocess.Popen(command, cwd=_TESTS, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as nursery:
         try:
-            yield Lab(folder, server, nursery, shape)
+            yield Lab(folder, server, nursery, shape, objects.client)
         finally:
             assert nursery.stdin is not None
             nursery.stdin.close()
