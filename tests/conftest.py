@@ -19,6 +19,28 @@ from pathstats_pipeline.storage.objects import S3Objects
 
 SHARED_DATA = pathlib.Path(__file__).parents[2] / "shared" / "data"
 
+LONGEST = (
+    "test_backfill.py",
+    "test_pipeline.py",
+    "test_commands.py",
+    "test_life_cycle.py",
+    "test_real_logs.py",
+    "test_crashes.py",
+    "test_ingest.py",
+    "test_month.py",
+    "test_identity.py",
+    "test_fault_matrix.py",
+    "test_hours.py",
+    "test_sensors.py",
+)
+"""Files that take half a minute and more, the longest first."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files, so that no worker is still at one of them when the others have nothing left."""
+    rank = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
+
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:

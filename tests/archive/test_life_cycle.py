@@ -27,7 +27,21 @@ from pathstats_pipeline.events.window import Window
 from pathstats_pipeline.storage.objects import ObjectsError
 
 from .fake_objects import FakeObjects, Faults, KilledError
-from .worlds import BATCH_ROWS, DAY, NOW, PARTS, RETENTION, SMALL, WINDOW, World, events, hour_of, lines_of, world
+from .worlds import (
+    BATCH_ROWS,
+    DAY,
+    NOW,
+    PARTS,
+    RETENTION,
+    SMALL,
+    WINDOW,
+    World,
+    events,
+    hour_of,
+    lines_of,
+    world,
+    worlds_in_memory,
+)
 
 RULES = pytest.mark.parametrize("rule", [SMALL, PARTS], ids=["single_put", "multipart"])
 TAMPERED = (VerificationError, ObjectsError, ManifestError, CleanupRefusedError)
@@ -376,6 +390,42 @@ def test_late_loads_become_generations_of_their_own(tmp_path: pathlib.Path, seed
         here.assert_invariants(cleaned=True)
         assert here.hot().total() == 0
         assert [manifest.generation for manifest in manifests] == list(range(1, len(manifests) + 1))
+
+
+@pytest.mark.parametrize(
+    "seeds",
+    [
+        range(8),
+        *(pytest.param(range(start, start + 100), marks=pytest.mark.faults) for start in range(0, 300, 100)),
+    ],
+    ids=str,
+)
+def test_five_runs_with_late_loads_are_generations_that_make_the_whole(tmp_path: pathlib.Path, seeds: range) -> None:
+    """M9: after each run, the union of the generations is every event once, and no earlier byte has changed."""
+    with world(tmp_path / "empty", FakeObjects()):
+        pass
+    generations = cleaned = 0
+    with worlds_in_memory(tmp_path / "empty") as fresh:
+        for seed in seeds:
+            rng = random.Random(f"late {seed}")  # noqa: S311 - test data
+            here = fresh(tmp_path / str(seed), FakeObjects())
+            for run in range(5):
+                for number in range(rng.randrange(3) + (run == 0)):
+                    here.bring(rng.randrange(24), f"{rng.choice('0az')}-{run}-{number}", rng.randrange(1, 9), seed)
+                manifests = here.archive(rng.choice([SMALL, PARTS]))
+                assert here.archived() == here.accepted, seed
+                found = {key: here.objects.get(key) for key in here.objects.list("")}
+                assert here.published.items() <= found.items(), (seed, "a published object or manifest changed")
+                here.published = {key: body for key, body in found.items() if body is not None}
+                if run == 4 or rng.random() < 0.3:
+                    assert here.build_statistics()["requests"].sum() == here.accepted.total(), seed
+                    here.clean()
+                    assert here.hot().total() == 0, seed
+                    cleaned += 1
+            assert [manifest.generation for manifest in manifests] == list(range(1, len(manifests) + 1))
+            generations += len(manifests)
+    assert generations > 2 * len(seeds)
+    assert cleaned > 1.5 * len(seeds)
 
 
 def test_ours_keeps_the_row_that_a_predicate_and_a_high_water_mark_lose(tmp_path: pathlib.Path) -> None:

@@ -11,8 +11,9 @@ import dataclasses
 import datetime as dt
 import pathlib
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
+import duckdb
 import polars as pl
 
 from pathstats_pipeline.archive.claims import Claimant
@@ -32,6 +33,7 @@ from pathstats_pipeline.intake.loading import LoadedHours, load_hours
 from pathstats_pipeline.stats.hourly import EVENT_INPUT, path_statistics
 from pathstats_pipeline.storage.landing import Landing
 from pathstats_pipeline.storage.objects import ArchiveObjects, DirectoryObjects
+from pathstats_pipeline.storage.tables import TABLES
 from pathstats_pipeline.storage.warehouse import Warehouse, open_warehouse
 
 DAY = dt.date(2026, 11, 20)
@@ -43,15 +45,20 @@ SMALL = SizeRule()
 PARTS = SizeRule(multipart_mb=0)
 
 
-class PartsOfFiveMib(SizeRule):
-    """Multipart, with the smallest parts that S3 takes."""
+@dataclasses.dataclass(frozen=True)
+class PartsOf(SizeRule):
+    """Multipart, with parts of one size, whatever is estimated."""
+
+    multipart_mb: float = 0.0
+    size_bytes: int = MIN_PART_BYTES
 
     def part_bytes(self, rows: int) -> int:  # noqa: ARG002
-        """S3's floor."""
-        return MIN_PART_BYTES
+        """The size."""
+        return self.size_bytes
 
 
-PARTS_OF_FIVE_MIB = PartsOfFiveMib(multipart_mb=0)
+PARTS_OF_FIVE_MIB = PartsOf()
+"""The smallest parts that S3 takes."""
 BATCH_ROWS = 7
 """Small, so that a load takes several transactions to delete."""
 
@@ -209,3 +216,29 @@ def world(directory: pathlib.Path, objects: ArchiveObjects) -> Iterator[World]:
     landing = Landing(DirectoryObjects(directory / "landing"))
     with open_warehouse(directory / "warehouse.duckdb", lock_timeout_seconds=5) as warehouse:
         yield World(warehouse, landing, objects)
+
+
+@contextlib.contextmanager
+def worlds_in_memory(prepared: pathlib.Path) -> Iterator[Callable[[pathlib.Path, ArchiveObjects], World]]:
+    """Makes worlds one after another in one database in memory, each with the tables of a prepared one and no others.
+
+    For tests of hundreds of worlds that ask what happens to rows: opening a file, and its syncs, cost more than that.
+    """
+    with open_warehouse(prepared / "warehouse.duckdb", lock_timeout_seconds=5) as warehouse:
+        tables = {name: warehouse._run(f"FROM pathstats.{name}").to_arrow_table() for name in TABLES}
+    # Between two threads, the rows of a few dozen events cost their hand-over and nothing else.
+    with duckdb.connect(config={"threads": 1}) as connection:
+        connection.execute("SET arrow_output_version = '1.4'; SET produce_arrow_string_view = true")
+        warehouse = Warehouse(connection)
+
+        def fresh(directory: pathlib.Path, objects: ArchiveObjects) -> World:
+            connection.execute("DROP SCHEMA IF EXISTS pathstats CASCADE")
+            warehouse.create_missing()
+            for name, rows in tables.items():
+                if rows.num_rows:
+                    connection.register("kept", rows)
+                    connection.execute(f"INSERT INTO pathstats.{name} FROM kept")
+                    connection.unregister("kept")
+            return World(warehouse, Landing(DirectoryObjects(directory / "landing")), objects)
+
+        yield fresh

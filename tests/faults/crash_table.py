@@ -7,6 +7,7 @@ kill, what the next run did, and whether the invariants hold. With pairs, the ne
 import argparse
 import contextlib
 import dataclasses
+import itertools
 import json
 import pathlib
 import random
@@ -17,21 +18,52 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
-from archive.worlds import DAY, PARTS_OF_FIVE_MIB, SMALL, WINDOW, World, world
+from archive.worlds import BATCH_ROWS, DAY, WINDOW, World, world
 
-from faults.nursery import Life, batch_rows_of
+from faults.nursery import Life
 from pathstats_pipeline.archive.jsonl import Digest
 from pathstats_pipeline.archive.keys import object_folder
 from pathstats_pipeline.archive.lifecycle import State, digest_of_loads
+from pathstats_pipeline.archive.strategy import MIN_PART_BYTES
 from pathstats_pipeline.storage.local_s3 import LocalS3, local_s3
+from pathstats_pipeline.storage.objects import S3Objects
 
 BUCKET: Final = "crashes"
-_WIDE: Final = 1_500
-_MANY: Final = 270
-"""Bytes an event that can't be compressed, and how many times the events of the one part: three parts of 5 MiB."""
 _TESTS: Final = pathlib.Path(__file__).parents[1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Server:
+    """Where S3 is, and by which keys."""
+
+    endpoint: str
+    access_key: str
+    secret_key: str
+
+    @classmethod
+    def of(cls, local: LocalS3) -> "Server":
+        """The local server, with the bucket of the crashes."""
+        local.ensure_bucket(BUCKET)
+        return cls(local.endpoint_url, local.credentials.access_key, local.credentials.secret_key)
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """The prepared day: how many times a few dozen events of what width, in which parts, deleted in which batches."""
+
+    part_bytes: int = 0
+    times: int = 1
+    width_bytes: int = 0
+    batch_rows: int = BATCH_ROWS
+
+
+ONE_PART: Final = Shape()
+THREE_PARTS: Final = Shape(part_bytes=MIN_PART_BYTES, times=270, width_bytes=1_500, batch_rows=2_000)
+"""Three parts of S3's least size, of events that can't be compressed."""
+THREE_SMALL_PARTS: Final = Shape(part_bytes=600)
+"""For a server that takes them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,9 +83,10 @@ class Lab:
     """A prepared day, an S3 server, and a nursery of processes."""
 
     folder: pathlib.Path
-    server: LocalS3
+    server: Server
     nursery: "subprocess.Popen[str]"
-    multipart: bool
+    shape: Shape
+    client: Any
     name: str = dataclasses.field(default_factory=lambda: uuid.uuid4().hex[:8])
     trials: int = 0
 
@@ -85,17 +118,15 @@ class Lab:
         shutil.rmtree(directory, ignore_errors=True)
         shutil.copytree(self.folder / "prepared", directory)
         (directory / "log").unlink(missing_ok=True)
-        keys = self.server.credentials
         return Life(
             directory=str(directory),
             log=str(directory / "log"),
-            endpoint=self.server.endpoint_url,
-            access_key=keys.access_key,
-            secret_key=keys.secret_key,
+            **dataclasses.asdict(self.server),
             bucket=BUCKET,
             prefix=f"{self.name}-{self.trials}",
-            multipart=self.multipart,
             crash_at=None,
+            part_bytes=self.shape.part_bytes,
+            batch_rows=self.shape.batch_rows,
         )
 
     def _run(self, life: Life) -> int:
@@ -106,16 +137,16 @@ class Lab:
 
     def _judge(self, life: Life) -> tuple[str, str]:
         """What the kill left, and how the next run mended it; asserts the invariants before and after."""
-        objects = life.objects()
+        objects = S3Objects(self.client, life.bucket, life.prefix)
         steps: list[str] = []
         with world(pathlib.Path(life.directory), objects) as here:
             accepted = Digest.parse(*json.loads((self.folder / "accepted").read_text()))
             found = _found(here)
             here.assert_nothing_lost(accepted)
-            archiver = here.archiver(PARTS_OF_FIVE_MIB if self.multipart else SMALL)
+            archiver = here.archiver(life.rule)
             archiver.on_step = lambda step: steps.append(step.do)
             [manifest] = archiver.archive(DAY)
-            if here.clean(batch_rows_of(self.multipart)).deleted_rows:
+            if here.clean(life.batch_rows).deleted_rows:
                 steps.append("delete")
             here.assert_nothing_lost(accepted, cleaned=True)
             assert here.hot().total() == 0
@@ -145,37 +176,39 @@ def _found(here: World) -> str:
 
 
 @contextlib.contextmanager
-def lab(folder: pathlib.Path, server: LocalS3, *, multipart: bool) -> Iterator[Lab]:
-    """A lab with a day prepared: of three parts where `multipart`, else a few dozen events."""
-    server.ensure_bucket(BUCKET)
+def lab(folder: pathlib.Path, server: Server, shape: Shape) -> Iterator[Lab]:
+    """A lab with a day of a shape prepared."""
     folder.mkdir(parents=True, exist_ok=True)
-    objects = Life("", "", server.endpoint_url, *_keys(server), BUCKET, "prepared", None, multipart).objects()
+    life = Life(
+        "", "", **dataclasses.asdict(server), bucket=BUCKET, prefix="", crash_at=None, part_bytes=0, batch_rows=0
+    )
+    objects = life.objects()
     with world(folder / "prepared", objects) as here:
         for hour, load_id, rows in ((0, "a", 20), (5, "a", 15), (5, "b", 1)):
-            here.bring(hour, load_id, rows * (_MANY if multipart else 1), width=_WIDE if multipart else 0)
+            here.bring(hour, load_id, rows * shape.times, width=shape.width_bytes)
         here.build_statistics()
         accepted = digest_of_loads(here.warehouse.loads(WINDOW))
         (folder / "accepted").write_text(json.dumps([accepted.rows, accepted.hex]))
     command = [sys.executable, "-m", "faults.nursery"]
     with subprocess.Popen(command, cwd=_TESTS, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as nursery:
         try:
-            yield Lab(folder, server, nursery, multipart)
+            yield Lab(folder, server, nursery, shape, objects.client)
         finally:
             assert nursery.stdin is not None
             nursery.stdin.close()
 
 
-def _keys(server: LocalS3) -> tuple[str, str]:
-    return server.credentials.access_key, server.credentials.secret_key
-
-
-def crashes(here: Lab, pairs: int, every: int = 1, seed: int = 4) -> Iterator[Crash]:
-    """Every boundary once, or one in so many, then so many pairs of boundaries."""
-    n_boundaries = len(here.boundaries())
-    for number in range(0, n_boundaries, every):
+def singles(here: Lab, every: int = 1) -> Iterator[Crash]:
+    """Every boundary once, or one in so many."""
+    for number in range(0, len(here.boundaries()), every):
         yield here.crash(number)
+
+
+def pairs(here: Lab, count: int, seed: int = 4) -> Iterator[Crash]:
+    """So many pairs of boundaries: the run is killed, and so is the one that would mend it."""
+    n_boundaries = len(here.boundaries())
     rng = random.Random(seed)  # noqa: S311 - test data
-    for _ in range(pairs):
+    for _ in range(count):
         yield here.crash(rng.randrange(n_boundaries), rng.randrange(n_boundaries))
 
 
@@ -187,10 +220,11 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="pathstats-crashes-") as folder:
         root = pathlib.Path(folder)
-        with local_s3(root / "s3") as server, lab(root / "lab", server, multipart=arguments.multipart) as here:
+        shape = THREE_PARTS if arguments.multipart else ONE_PART
+        with local_s3(root / "s3") as server, lab(root / "lab", Server.of(server), shape) as here:
             print(f"{'killed at':<52} {'found then':<44} the next run did")
             count = 0
-            for crash in crashes(here, arguments.pairs):
+            for crash in itertools.chain(singles(here), pairs(here, arguments.pairs)):
                 print(crash, flush=True)
                 count += 1
     print(f"{count} kills: no event lost or doubled, one object, one manifest, no litter")

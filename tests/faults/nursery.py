@@ -13,7 +13,7 @@ import sys
 import traceback
 
 import boto3
-from archive.worlds import BATCH_ROWS, PARTS_OF_FIVE_MIB, SMALL, world
+from archive.worlds import SMALL, PartsOf, world
 
 from faults.boundaries import Boundaries
 from pathstats_pipeline.archive.claims import Claimant
@@ -66,22 +66,23 @@ class Work:
         return objects
 
 
-def batch_rows_of(multipart: bool) -> int:  # noqa: FBT001
-    """So many events a deletion that the small day takes several, and the large one not hundreds."""
-    return 2_000 if multipart else BATCH_ROWS
-
-
 @dataclasses.dataclass(frozen=True)
 class Life(Work):
-    """Archive and clean-up of the day of a world."""
+    """Archive and clean-up of the day of a world: parts of so many bytes, or a single put where that is 0."""
 
-    multipart: bool
+    part_bytes: int
+    batch_rows: int
+
+    @property
+    def rule(self) -> SizeRule:
+        """Which way the object goes to S3."""
+        return PartsOf(size_bytes=self.part_bytes) if self.part_bytes else SMALL
 
     def run(self) -> None:
         """As the assets do it."""
         with world(pathlib.Path(self.directory), self.watched()) as here:
-            here.archive(PARTS_OF_FIVE_MIB if self.multipart else SMALL)
-            here.clean(batch_rows_of(self.multipart))
+            here.archive(self.rule)
+            here.clean(self.batch_rows)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,6 +120,8 @@ _KINDS = {"life": Life, "month": DayOfWork}
 
 def main() -> None:
     """Fork a child for each line."""
+    # What boto3 reads from its files is then there in every child.
+    boto3.client("s3", endpoint_url="http://127.0.0.1:9", region_name=REGION)
     for line in sys.stdin:
         [(kind, fields)] = json.loads(line).items()
         child = os.fork()

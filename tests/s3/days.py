@@ -16,6 +16,7 @@ from pathstats_pipeline.archive.claims import ClaimedError
 from pathstats_pipeline.archive.cleanup import CleanupRefusedError
 from pathstats_pipeline.archive.keys import manifest_key, object_key
 from pathstats_pipeline.archive.lifecycle import ArchiveRefusedError, digest_of_loads
+from pathstats_pipeline.archive.manifest import ManifestError
 from pathstats_pipeline.archive.publish import ArchiveError
 from pathstats_pipeline.archive.strategy import SizeRule
 from pathstats_pipeline.archive.verify import VerificationError
@@ -28,6 +29,7 @@ CLEAN_FAILURES: Final = (
     ArchiveError,
     ClaimedError,
     CleanupRefusedError,
+    ManifestError,
     ObjectsError,
     VerificationError,
 )

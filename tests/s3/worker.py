@@ -5,12 +5,15 @@ It imports everything once and opens nothing, so that a fork is cheap and safe.
 
 import datetime as dt
 import json
+import multiprocessing
 import os
 import pathlib
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
+from multiprocessing.synchronize import Barrier
 from typing import Any
 
 from archive.worlds import DAY, NOW, PARTS, SMALL
@@ -22,6 +25,9 @@ from pathstats_pipeline.storage.objects import S3Objects
 from pathstats_pipeline.storage.warehouse import open_warehouse
 from s3.stores import client_of
 
+START_SECONDS = 120
+"""How long the hosts of a race wait for each other."""
+
 
 def clock(later: float) -> Callable[[], dt.datetime]:
     """The wall clock, so much later: no test waits for a lease. The day of the tests is over."""
@@ -31,10 +37,9 @@ def clock(later: float) -> Callable[[], dt.datetime]:
 
 
 def archive(order: dict[str, Any]) -> None:
-    """Archive the day as it is ordered; says on the pipe how it ended."""
+    """Archive the day as it is ordered; raises as that does."""
     endpoint, key, secret, bucket, prefix = order["store"]
     client = client_of(endpoint, aws_access_key_id=key, aws_secret_access_key=secret)
-    objects = S3Objects(client, bucket, prefix)
     if order.get("pause"):
         held = claims.Claim.assert_held
 
@@ -44,19 +49,45 @@ def archive(order: dict[str, Any]) -> None:
             held(claim)
 
         setattr(claims.Claim, "assert_held", pausing)  # noqa: B010
+    archive_at(S3Objects(client, bucket, prefix), pathlib.Path(order["directory"]), order, None)
+
+
+def archive_at(objects: S3Objects, directory: pathlib.Path, order: dict[str, Any], start: Barrier | None) -> None:
+    """Archive the day of a warehouse in a store, with the others at once where there is a start."""
     claimant = claims.Claimant(order["holder"], dt.timedelta(seconds=order.get("lease", 60)))
-    path = pathlib.Path(order["directory"]) / "warehouse.duckdb"
-    with open_warehouse(path, lock_timeout_seconds=5) as warehouse:
-        time.sleep(max(0.0, order.get("start", 0.0) - time.time()))
+    with open_warehouse(directory / "warehouse.duckdb", lock_timeout_seconds=5) as warehouse:
         rule = PARTS if order["rule"] == "parts" else SMALL
-        Archiver(warehouse, objects, rule, clock(order.get("later", 0)), "0.0-test", claimant).archive(DAY)
+        archiver = Archiver(warehouse, objects, rule, clock(order.get("later", 0)), "0.0-test", claimant)
+        if start:
+            start.wait(START_SECONDS)
+        archiver.archive(DAY)
 
 
-def child(order: dict[str, Any], pipe: int) -> None:
-    """A worker's life."""
-    outcome = ["success", ""]
+def race(order: dict[str, Any], start: Barrier) -> list[list[str]]:
+    """A host's part in every round of a race, each with a warehouse and a prefix of its own; how each of them ended."""
+    endpoint, key, secret, bucket, _ = order["store"]
+    client = client_of(endpoint, aws_access_key_id=key, aws_secret_access_key=secret)
+    ends = []
+    for directory in map(pathlib.Path, order["rounds"]):
+        objects = S3Objects(client, bucket, directory.parent.name)
+        try:
+            archive_at(objects, directory, order, start)
+            ends.append(["success", ""])
+        except threading.BrokenBarrierError:
+            raise
+        except Exception as error:  # noqa: BLE001 - it is what is asked for
+            ends.append([type(error).__name__, str(error)])
+    return ends
+
+
+def child(order: dict[str, Any], pipe: int, start: Barrier | None) -> None:
+    """A worker's life; says on the pipe how it ended."""
+    outcome: list[Any] = ["success", ""]
     try:
-        archive(order)
+        if start:
+            outcome = race(order, start)
+        else:
+            archive(order)
     except Exception as error:  # noqa: BLE001 - it is what is asked for
         outcome = [type(error).__name__, str(error)]
     os.write(pipe, json.dumps(outcome).encode())
@@ -67,13 +98,17 @@ def main() -> None:
     """Fork, wait, answer."""
     client_of("http://127.0.0.1:9")  # what boto3 reads from its files is then there in every fork
     pipes: dict[int, int] = {}
+    start: Barrier | None = None
     for line in sys.stdin:
         order = json.loads(line)
+        if "start" in order:
+            start = multiprocessing.get_context("fork").Barrier(order["start"]) if order["start"] else None
+            continue
         if "wait" not in order:
             reading, writing = os.pipe()
             pid = os.fork()
             if pid == 0:
-                child(order, writing)
+                child(order, writing, start)
             os.close(writing)
             pipes[pid] = reading
             print(pid, flush=True)  # noqa: T201 - an answer
