@@ -112,14 +112,16 @@ def test_twenty_kills_lose_and_double_nothing(shell: Shell, tmp_path: pathlib.Pa
         def strike(child: int, planned: int = planned) -> None:
             if rng.random() < 0.8:
                 until(lambda: len(records(shell, "planned")) > planned)
-            time.sleep(rng.random() * 0.1)
+                time.sleep(rng.random() * 0.03)
+            else:
+                time.sleep(rng.random() * 0.5)
             os.kill(child, signal.SIGKILL)
 
         done = nursery.run(["watch", str(logs), "--every", "0.1"], shell.env(), strike)
         assert done.returncode == -signal.SIGKILL
         interrupted += len(records(shell, "planned")) > len(records(shell, "done"))
     shell.ok("watch", logs, "--once")
-    assert interrupted >= 5
+    assert interrupted >= 3
     assert len(records(shell, "planned")) == len(records(shell, "done"))
     assert stored(tmp_path) == (EXPECTED, [])
 

@@ -1,6 +1,7 @@
 """The warehouse, on the real DuckDB file: its tables, loads that are whole or not there, and its lock."""
 
 import datetime as dt
+import os
 import pathlib
 import secrets
 import subprocess
@@ -17,7 +18,7 @@ from pathstats_pipeline.events.schema import EVENT_NAMES, EVENT_SCHEMA
 from pathstats_pipeline.events.window import HOUR, Window
 from pathstats_pipeline.stats.hourly import path_statistics
 from pathstats_pipeline.stats.rollup import daily_statistics
-from pathstats_pipeline.storage.duck import WarehouseError, exclusive, open_connection
+from pathstats_pipeline.storage.duck import Turn, WarehouseError, exclusive, open_connection
 from pathstats_pipeline.storage.warehouse import Warehouse, open_warehouse
 
 DAY = Window.of_day(dt.date(2026, 11, 20))
@@ -302,6 +303,23 @@ def test_a_lock_is_for_one(tmp_path: pathlib.Path) -> None:
             pass
     with exclusive(lock, timeout_seconds=0.01, what="this"):
         pass
+
+
+def test_a_lock_tells_whether_others_had_it(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has it twice in a row finds the own turn before; on a full disk, nobody does."""
+
+    def turn() -> Turn:
+        with exclusive(tmp_path / "x.lock", timeout_seconds=1, what="this") as held:
+            return held
+
+    first, second, third = turn(), turn(), turn()
+    assert ("", first.name, second.name) == (first.before, second.before, third.before)
+
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    assert (turn().before, turn().before) == (third.name, "")
 
 
 @pytest.mark.parametrize("content", [b"not a database " * 1000, b"x"])
