@@ -8,14 +8,13 @@ lines stand, so that a run that died is finished by the next one without doublin
 import collections
 import dataclasses
 import datetime as dt
-import io
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import BinaryIO, Final
+from typing import Final
 
 import polars as pl
 
-from pathstats_pipeline.events.formats.parsed import LogFormat
+from pathstats_pipeline.events.formats.parsed import LogFormat, ParsedLines
 from pathstats_pipeline.events.load import Load
 from pathstats_pipeline.events.schema import EVENT_NAMES, PARSED_SCHEMA, REJECTED_SCHEMA
 from pathstats_pipeline.events.window import naive_utc
@@ -115,14 +114,14 @@ def ingest_file(path: pathlib.Path, intake: Intake) -> IngestReport:
     report = IngestReport(path, before=before, unfinished=int(unfinished), hours=frozenset(hours))
     if not segments:
         return report
-    log_format = _format_of(path, intake)
+    reader = _reader_of(path, intake)
     for segment in segments:
         intake.landing.objects.put(segment.key, segment.to_json())
         with open_source(path) as stream:
             # Whoever rotates logs may have put another file in this place, since this one was surveyed.
             if _file_of(path) != file:
                 raise SourceError(f"{path}: was replaced while it was read; run again")
-            report = _ingest_segment(stream, segment, log_format, intake, report)
+            report = _ingest_segment(stream, segment, reader, intake, report)
     return report
 
 
@@ -151,13 +150,28 @@ def _source_path(path: pathlib.Path) -> str:
     return resolved.removesuffix(".gz").removesuffix(".zst")
 
 
-def _format_of(path: pathlib.Path, intake: Intake) -> LogFormat:
+class _Reader:
+    """Reads blocks by the format of a file; what was made of its first block is kept until that one comes again."""
+
+    def __init__(self, log_format: LogFormat, first: tuple[pl.Series, ParsedLines] | None) -> None:
+        self.format_name = log_format.name
+        self._format = log_format
+        self._first = first
+
+    def parse(self, lines: pl.Series) -> ParsedLines:
+        first, self._first = self._first, None
+        return first[1] if first and first[0].equals(lines) else self._format.parse(lines)
+
+
+def _reader_of(path: pathlib.Path, intake: Intake) -> _Reader:
     with open_source(path) as stream:
         block = next(read_blocks(stream), None)
     log_format = intake.choose_format(block.lines.head(SAMPLE_LINES) if block else pl.Series([], dtype=pl.String))
-    if block:
-        _refuse_if_too_early(path, log_format.parse(block.lines).events, intake.first_hour)
-    return log_format
+    if block is None:
+        return _Reader(log_format, None)
+    parsed = log_format.parse(block.lines)
+    _refuse_if_too_early(path, parsed.events, intake.first_hour)
+    return _Reader(log_format, (block.lines, parsed))
 
 
 def _refuse_if_too_early(path: pathlib.Path, events: pl.DataFrame, first_hour: dt.datetime) -> None:
@@ -171,14 +185,14 @@ def _refuse_if_too_early(path: pathlib.Path, events: pl.DataFrame, first_hour: d
 
 
 def _ingest_segment(
-    stream: Source, segment: Segment, log_format: LogFormat, intake: Intake, report: IngestReport
+    stream: Source, segment: Segment, reader: _Reader, intake: Intake, report: IngestReport
 ) -> IngestReport:
     """Publish a segment's loads, then record that it is done."""
-    report = dataclasses.replace(report, format_name=log_format.name)
+    report = dataclasses.replace(report, format_name=reader.format_name)
     earlier_lines = report.accepted + report.rejected
     gatherer = _Gatherer(segment, intake.landing, segment.planned_at.replace(minute=0, second=0, microsecond=0))
     for block in read_blocks(_span(stream, segment)):
-        parsed = log_format.parse(block.lines)
+        parsed = reader.parse(block.lines)
         events, rejected = _judge(parsed.events, parsed.rejected, intake)
         report = _counted(report, events, rejected)
         gatherer.add(_identified(events, segment, block), _rejected_rows(rejected, segment, block), intake.load_rows)
@@ -189,12 +203,12 @@ def _ingest_segment(
     return dataclasses.replace(report, loads=report.loads + gatherer.loads, hours=report.hours | gatherer.hours)
 
 
-def _span(stream: Source, segment: Segment) -> BinaryIO:
+def _span(stream: Source, segment: Segment) -> "_Limited":
     """The bytes of a segment. Skipping reads, since compressed streams can't seek."""
     left = segment.start
     while left:
         left -= len(_read(stream, min(left, 1 << 20)))
-    return io.BufferedReader(_Limited(stream, segment.end - segment.start))
+    return _Limited(stream, segment.end - segment.start)
 
 
 def _read(stream: Source, size: int) -> bytes:
@@ -204,21 +218,26 @@ def _read(stream: Source, size: int) -> bytes:
     raise SourceError(f"{stream.name}: was cut short while it was read; run again")
 
 
-class _Limited(io.RawIOBase):
-    """At most so many bytes of a stream: a file that grows while it is read is read as it was surveyed."""
+class _Limited:
+    """At most so many bytes of a stream: a file that grows while it is read is read as it was surveyed.
+
+    Reading gives less than was asked for only at the end: where blocks end decides where loads end.
+    """
 
     def __init__(self, stream: Source, limit: int) -> None:
+        self.name = stream.name
         self._stream = stream
         self._left = limit
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        data = _read(self._stream, min(len(buffer), self._left)) if self._left else b""
-        buffer[: len(data)] = data
-        self._left -= len(data)
-        return len(data)
+    def read(self, size: int, /) -> bytes:
+        """The next bytes, as they come from the stream where it gives them at once."""
+        wanted = min(size, self._left)
+        self._left -= wanted
+        pieces = []
+        while wanted:
+            pieces.append(_read(self._stream, wanted))
+            wanted -= len(pieces[-1])
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def _judge(events: pl.DataFrame, rejected: pl.DataFrame, intake: Intake) -> tuple[pl.DataFrame, pl.DataFrame]:

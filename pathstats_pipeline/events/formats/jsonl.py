@@ -18,7 +18,7 @@ from pathstats_pipeline.events.formats.transport import without_prefix
 from pathstats_pipeline.events.formats.values import (
     absent,
     addresses,
-    duration_ms,
+    durations_ms,
     host_names,
     not_duration,
     whole_numbers,
@@ -78,8 +78,10 @@ class JsonFormat:
         size, bad_size = whole_numbers(_given(text["bytes_sent"]))
         time = times(text["event_time"], *(read for form in self.field_map.time for read in TIME_FORMS[form]))
         duration = pl.col("response_time_ms")
-        # Comparing to the path alone would reject a producer's honest null; see `_is_null`.
-        no_path = pl.col("path").is_null() & pl.col(REQUEST_LINE).is_null() & ~self._is_null()
+        no_path = pl.col("path").is_null() & pl.col(REQUEST_LINE).is_null()
+        if text.select(no_path.any()).item():
+            # Comparing to the path alone would reject a producer's honest null; see `_is_null`.
+            no_path &= ~self._is_null()
         return text.select(
             "index",
             pl.when(pl.col("event_time").is_null())
@@ -101,7 +103,7 @@ class JsonFormat:
             requested["method"],
             requested["path"],
             status.alias("status"),
-            duration_ms(duration, self.field_map.response_time).alias("response_time_ms"),
+            durations_ms(text["response_time_ms"], self.field_map.response_time).alias("response_time_ms"),
             size.alias("bytes_sent"),
             (text["client_ip"] if self.field_map.verbatim else addresses(text["client_ip"])).alias("client_ip"),
             "user_agent",
@@ -180,7 +182,7 @@ def _decoded(frame: pl.DataFrame, places: Sequence[KeyPath]) -> tuple[list[pl.Da
 
 def _decode_fast(frame: pl.DataFrame, places: Sequence[KeyPath]) -> pl.DataFrame | None:
     """Decode all lines at once; None where any of them is no JSON or has another shape than the map."""
-    text = frame["line"].str.join("\n")[0].encode()
+    text = frame["line"].str.join("\n").cast(pl.Binary)[0]
     try:
         rows = pl.read_ndjson(text, schema=_shape(places))
     except pl.exceptions.PolarsError:
