@@ -13,7 +13,8 @@ COMPARISONS: Final = (
     "accuracy",
     "archive_vs_engines",
     "archive_vs_json_loop",
-    "ingest_vs_duckdb_json",
+    "ingest_vs_duckdb",
+    "ingest_vs_goaccess",
     "archive_memory",
 )
 """Each is a file of this folder with a `compare`; imported when it is run, for some need the peers of extra `bench`."""

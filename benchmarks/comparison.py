@@ -4,14 +4,17 @@ A comparison is a function of a scale that yields its lines. Here is no workload
 """
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import enum
 import gc
 import multiprocessing
+import os
 import pathlib
+import resource
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Generic, ParamSpec, TypeVar
 
 _Ours = TypeVar("_Ours")
@@ -42,12 +45,14 @@ class Turns(Generic[_Ours, _Peer]):
     peer: _Peer
 
 
-def take_turns(ours: Callable[[], _Ours], peer: Callable[[], _Peer], rounds: int) -> Turns[_Ours, _Peer]:
+def take_turns(
+    ours: Callable[[], _Ours], peer: Callable[[], _Peer], rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> Turns[_Ours, _Peer]:
     """Run both sides in turns: what the machine does besides then falls on both alike."""
     seconds: tuple[list[float], list[float]] = [], []
     for _ in range(rounds):
-        our_answer = _timed(ours, seconds[0])
-        peer_answer = _timed(peer, seconds[1])
+        our_answer = _timed(ours, seconds[0], clock)
+        peer_answer = _timed(peer, seconds[1], clock)
     return Turns(statistics.median(seconds[0]), statistics.median(seconds[1]), our_answer, peer_answer)
 
 
@@ -68,6 +73,23 @@ def apart(function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) ->
         return pool.submit(function, *args, **kwargs).result()
 
 
+@contextlib.contextmanager
+def one_core() -> Iterator[None]:
+    """Keep this thread, and the processes that it starts meanwhile, on one core. Linux only."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+def cpu_seconds() -> float:
+    """CPU time of this process and of those that it has waited for, in user and system mode."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
 def reset_peak() -> None:
     """Let VmHWM begin anew at what the process has now. Linux only, see proc(5)."""
     gc.collect()
@@ -80,11 +102,11 @@ def status_mb(field: str) -> float:
     return int(found.split()[1]) / 1024
 
 
-def _timed(side: Callable[[], _Ours], seconds: list[float]) -> _Ours:
+def _timed(side: Callable[[], _Ours], seconds: list[float], clock: Callable[[], float] = time.perf_counter) -> _Ours:
     gc.collect()
-    started = time.perf_counter()
+    started = clock()
     answer = side()
-    seconds.append(time.perf_counter() - started)
+    seconds.append(clock() - started)
     return answer
 
 

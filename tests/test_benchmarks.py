@@ -2,10 +2,14 @@
 
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
 import pytest
+
+from benchmarks import ingest_vs_goaccess
+from benchmarks.comparison import Scale
 
 ROOT = pathlib.Path(__file__).parents[1]
 LINE = re.compile(
@@ -47,7 +51,7 @@ def test_comparisons_with_other_engines_print_their_lines_and_agree() -> None:
 
 def test_every_other_comparison_prints_its_lines_and_its_sides_agree() -> None:
     """A comparison whose sides disagree ends the run with an error."""
-    names = ["accuracy", "archive_vs_json_loop", "ingest_vs_duckdb_json"]
+    names = ["accuracy", "archive_vs_json_loop", "ingest_vs_duckdb"]
 
     assert _verdicts(*(option for name in names for option in ("--only", name))) == [
         "accuracy_visitors",
@@ -58,7 +62,24 @@ def test_every_other_comparison_prints_its_lines_and_its_sides_agree() -> None:
         "archive_vs_json_loop",
         "ingest_vs_duckdb_json_canonical",
         "ingest_vs_duckdb_json_nginx",
+        "ingest_vs_duckdb_csv_combined",
     ]
+
+
+def test_combined_logs_are_compared_with_goaccess_where_it_is_installed() -> None:
+    """Without it there is no verdict, and no error; the real log is there for some checkouts only."""
+    names = _verdicts("--only", "ingest_vs_goaccess")
+
+    assert names[:1] == (["ingest_vs_goaccess"] if shutil.which("goaccess") else [])
+    assert set(names[1:]) <= {"ingest_vs_goaccess_real"}
+
+
+def test_a_comparison_without_its_peer_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line, and the run goes on."""
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+
+    [said] = ingest_vs_goaccess.compare(Scale.TINY)
+    assert said.endswith("apt-get install goaccess")
 
 
 def test_the_memory_of_an_hour_is_measured_on_request() -> None:

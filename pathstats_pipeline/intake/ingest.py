@@ -21,7 +21,7 @@ from pathstats_pipeline.intake.lines import LineBlock, Source, SourceError, read
 from pathstats_pipeline.intake.logfiles import LogFile
 from pathstats_pipeline.intake.records import SourceRecords
 from pathstats_pipeline.intake.sources import SHORT_BYTES, Segment, next_segments
-from pathstats_pipeline.intake.spans import parsed_span
+from pathstats_pipeline.intake.spans import FirstBlock, parsed_span
 from pathstats_pipeline.settings import Settings
 from pathstats_pipeline.storage.landing import Landing
 
@@ -127,14 +127,16 @@ def ingest_file(log_file: LogFile, intake: Intake, records: SourceRecords | None
     report = IngestReport(log_file.name, before=before, unfinished=int(unfinished), hours=frozenset(hours))
     if not segments:
         return report
-    log_format = reading.log_format = reading.log_format or _format_of(log_file, intake)
+    first = None
+    if reading.log_format is None:
+        reading.log_format, first = _format_of(log_file, intake)
     for segment in segments:
         records.write(segment)
         with log_file.open() as stream:
             # Another file may stand in this place by now: logs are rotated, and objects put again.
             if stream.version != version:
                 raise SourceError(f"{log_file.name}: was replaced while it was read; run again")
-            report = _ingest_segment(stream, segment, log_format, intake, report, records)
+            report = _ingest_segment(stream, segment, (reading.log_format, first), intake, report, records)
     return report
 
 
@@ -146,13 +148,15 @@ def _head(stream: Source) -> bytes:
     return head
 
 
-def _format_of(log_file: LogFile, intake: Intake) -> LogFormat:
+def _format_of(log_file: LogFile, intake: Intake) -> tuple[LogFormat, FirstBlock | None]:
     with log_file.open() as stream:
         block = next(read_blocks(stream), None)
     log_format = intake.choose_format(block.lines.head(SAMPLE_LINES) if block else pl.Series([], dtype=pl.String))
-    if block:
-        _refuse_if_too_early(log_file.name, log_format.parse(block.lines).events, intake.first_hour)
-    return log_format
+    if block is None:
+        return log_format, None
+    parsed = log_format.parse(block.lines)
+    _refuse_if_too_early(log_file.name, parsed.events, intake.first_hour)
+    return log_format, FirstBlock(block.lines, parsed)
 
 
 def _refuse_if_too_early(name: str, events: pl.DataFrame, first_hour: dt.datetime) -> None:
@@ -168,16 +172,17 @@ def _refuse_if_too_early(name: str, events: pl.DataFrame, first_hour: dt.datetim
 def _ingest_segment(
     stream: Source,
     segment: Segment,
-    log_format: LogFormat,
+    read_by: tuple[LogFormat, FirstBlock | None],
     intake: Intake,
     report: IngestReport,
     records: SourceRecords,
 ) -> IngestReport:
     """Publish a segment's loads, then record that it is done."""
+    log_format, first = read_by
     report = dataclasses.replace(report, format_name=log_format.name)
     earlier_lines = report.taken
     gatherer = _Gatherer(segment, intake.landing, segment.planned_at.replace(minute=0, second=0, microsecond=0))
-    for block, parsed in parsed_span(stream, segment.start, segment.end, log_format):
+    for block, parsed in parsed_span(stream, segment.start, segment.end, log_format, first):
         events, rejected = _judge(parsed.events, parsed.rejected, intake)
         report = _counted(report, events, rejected, parsed.headers.len())
         gatherer.add(_identified(events, segment, block), _rejected_rows(rejected, segment, block), intake.load_rows)

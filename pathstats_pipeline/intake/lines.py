@@ -11,7 +11,7 @@ import os
 from collections.abc import Hashable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Final, Self
+from typing import IO, Any, Final, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +39,13 @@ _UTF_16: Final = (b"\xff\xfe", b"\xfe\xff")
 _NEWLINE: Final = 10
 _ISAL_ERROR: Final[Any] = isal_zlib.error  # its stub calls it an instance
 _READ_ERRORS: Final[tuple[type[Exception], ...]] = (OSError, EOFError, ValueError, _ISAL_ERROR)
+
+
+class Readable(Protocol):
+    """Anything that bytes can be read from."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most `size` bytes; none at the end."""
 
 
 class SourceError(ValueError):
@@ -158,7 +165,7 @@ class LineBlock:
         return self._data[start : int(self._ends[index])]
 
 
-def read_blocks(stream: Source | IO[bytes], block_bytes: int = BLOCK_BYTES) -> Iterator[LineBlock]:
+def read_blocks(stream: Readable, block_bytes: int = BLOCK_BYTES) -> Iterator[LineBlock]:
     """Give the lines of a stream in blocks of about `block_bytes`; a last line needs no line end.
 
     Memory is bounded by the block and the longest line. Raises `SourceError` where the stream is no log file.
@@ -173,7 +180,7 @@ def read_blocks(stream: Source | IO[bytes], block_bytes: int = BLOCK_BYTES) -> I
         number += block.lines.len()
 
 
-def _whole_lines(stream: Source | IO[bytes], block_bytes: int, name: str) -> Iterator[bytes]:
+def _whole_lines(stream: Readable, block_bytes: int, name: str) -> Iterator[bytes]:
     """Cut a stream behind line ends; only the last piece may lack one, and it brings its whole lines with it."""
     pieces: list[bytes] = []
     held = 0
@@ -185,10 +192,11 @@ def _whole_lines(stream: Source | IO[bytes], block_bytes: int, name: str) -> Ite
             raise SourceError(f"{name}: no line end within 64 MiB; not a log file")
         cut = chunk.rfind(b"\n") + 1 if following else len(chunk)
         if cut:
-            yield b"".join([*pieces, chunk[:cut]])
+            yield b"".join([*pieces, memoryview(chunk)[:cut]]) if pieces or cut < len(chunk) else chunk
             pieces, held = [], 0
-        pieces.append(chunk[cut:])
-        held += len(chunk) - cut
+        if cut < len(chunk):
+            pieces.append(chunk[cut:])
+            held += len(chunk) - cut
         chunk = following
 
 
@@ -222,5 +230,7 @@ def _texts(data: bytes, ends: npt.NDArray[np.int64]) -> pl.Series:
     """Give the lines of valid UTF-8 as a column, without copying it line by line."""
     starts = np.concatenate([[0], np.minimum(ends + 1, len(data))]).astype(np.int64)
     array = pa.LargeStringArray.from_buffers(ends.size, pa.py_buffer(starts), pa.py_buffer(data))
-    lines = pl.Series("line", pl.from_arrow(array)).str.strip_suffix("\n")
+    lines = pl.Series("line", pl.from_arrow(array))
+    # Taking the head moves no text; `strip_suffix` copies it all, and serves where a last line has nothing to lose.
+    lines = lines.str.head(-1) if data.endswith(b"\n") else lines.str.strip_suffix("\n")
     return lines.str.strip_suffix("\r") if b"\r" in data else lines

@@ -13,22 +13,16 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterable, Sequence
-from typing import Final, Protocol, Self
+from typing import Final, Self
 
 from pathstats_pipeline.events.window import from_rfc3339, rfc3339
+from pathstats_pipeline.intake.lines import Readable
 
 SHORT_BYTES: Final = 1024
 TAIL_BYTES: Final = 4096
 """The end of what was surveyed, by which it is seen that a file that has grown is still that file."""
 _READ_BYTES: Final = 1 << 20
 _NEWLINE: Final = b"\n"
-
-
-class Readable(Protocol):
-    """Anything that bytes can be read from."""
-
-    def read(self, size: int, /) -> bytes:
-        """At most `size` bytes; none at the end."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -4,27 +4,40 @@ Header lines hold until they are said anew, across blocks and from one run to th
 read from the file itself and recorded nowhere, so a segment is read the same way in every try.
 """
 
-import io
+import dataclasses
 from collections.abc import Iterator
-from typing import BinaryIO
+
+import polars as pl
 
 from pathstats_pipeline.events.formats.parsed import HeadedFormat, LogFormat, ParsedLines, after
 from pathstats_pipeline.intake.lines import LineBlock, Source, SourceError, read_blocks
 
 
-def parsed_span(stream: Source, start: int, end: int, log_format: LogFormat) -> Iterator[tuple[LineBlock, ParsedLines]]:
+@dataclasses.dataclass(frozen=True)
+class FirstBlock:
+    """What a format made of the lines that a file begins with: they needn't be parsed again where they are the same."""
+
+    lines: pl.Series
+    parsed: ParsedLines
+
+
+def parsed_span(
+    stream: Source, start: int, end: int, log_format: LogFormat, first: FirstBlock | None = None
+) -> Iterator[tuple[LineBlock, ParsedLines]]:
     """Give the blocks of the bytes from `start` to `end` of a fresh stream, and what the format makes of each.
 
     `log_format` is the one that reads the file from its beginning; `start` stands behind a line end. Line numbers count
     from the span's own first line. Raises SourceError where the stream ends before.
     """
     if isinstance(log_format, HeadedFormat):
-        for block in read_blocks(_limited(stream, start)):
+        for block in read_blocks(_Limited(stream, start)):
             log_format = after(log_format, block.lines)
     else:
         stream.seek(start)
-    for block in read_blocks(_limited(stream, end - start)):
-        yield block, log_format.parse(block.lines)
+    for block in read_blocks(_Limited(stream, end - start)):
+        known = first if first and not start and first.lines.equals(block.lines) else None
+        first = None
+        yield block, known.parsed if known else log_format.parse(block.lines)
         log_format = after(log_format, block.lines)
 
 
@@ -35,22 +48,23 @@ def _read(stream: Source, size: int) -> bytes:
     raise SourceError(f"{stream.name}: was cut short while it was read; run again")
 
 
-def _limited(stream: Source, limit: int) -> BinaryIO:
-    return io.BufferedReader(_Limited(stream, limit))
+class _Limited:
+    """At most so many bytes of a stream: a file that grows while it is read is read as it was surveyed.
 
-
-class _Limited(io.RawIOBase):
-    """At most so many bytes of a stream: a file that grows while it is read is read as it was surveyed."""
+    Reading gives less than was asked for only at the end: where blocks end decides where loads end.
+    """
 
     def __init__(self, stream: Source, limit: int) -> None:
+        self.name = stream.name
         self._stream = stream
         self._left = limit
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        data = _read(self._stream, min(len(buffer), self._left)) if self._left else b""
-        buffer[: len(data)] = data
-        self._left -= len(data)
-        return len(data)
+    def read(self, size: int, /) -> bytes:
+        """The next bytes, as they come from the stream where it gives them at once."""
+        wanted = min(size, self._left)
+        self._left -= wanted
+        pieces = []
+        while wanted:
+            pieces.append(_read(self._stream, wanted))
+            wanted -= len(pieces[-1])
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)

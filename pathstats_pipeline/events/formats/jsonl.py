@@ -99,7 +99,7 @@ def _decoded(frame: pl.DataFrame, places: Sequence[KeyPath]) -> tuple[list[pl.Da
 
 def _decode_fast(frame: pl.DataFrame, places: Sequence[KeyPath]) -> pl.DataFrame | None:
     """Decode all lines at once; None where any of them is no JSON or has another shape than the map."""
-    text = frame["line"].str.join("\n")[0].encode()
+    text = frame["line"].str.join("\n").cast(pl.Binary)[0]
     try:
         rows = pl.read_ndjson(text, schema=_shape(places))
     except pl.exceptions.PolarsError:

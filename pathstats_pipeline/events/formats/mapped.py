@@ -11,7 +11,7 @@ from pathstats_pipeline.events.formats.times import TIME_FORMS, times
 from pathstats_pipeline.events.formats.values import (
     absent,
     addresses,
-    duration_ms,
+    durations_ms,
     host_names,
     not_duration,
     whole_numbers,
@@ -31,15 +31,15 @@ def mapped_events(part: pl.DataFrame, field_map: FieldMap, pathless: pl.Expr) ->
 
     `pathless` tells where the source says itself that a request has no path; elsewhere a line without one is rejected.
     """
-    text = part.select(
-        "index", pathless.alias("pathless"), *(_first(field_map, column).alias(column) for column in _COLUMNS)
-    )
+    text = part.select("index", *(_first(field_map, column).alias(column) for column in _COLUMNS))
     requested = _requested(text, field_map)
     status, bad_status = whole_numbers(_given(text["status"]))
     size, bad_size = whole_numbers(_given(text["bytes_sent"]))
     time = times(text["event_time"], *(read for form in field_map.time for read in TIME_FORMS[form]))
     duration = pl.col("response_time_ms")
-    no_path = pl.col("path").is_null() & pl.col(REQUEST_LINE).is_null() & ~pl.col("pathless")
+    no_path = text["path"].is_null() & text[REQUEST_LINE].is_null()
+    if no_path.any():  # it is asked of every line, by a regular expression
+        no_path &= ~part.select(pathless).to_series()
     return text.select(
         "index",
         pl.when(pl.col("event_time").is_null())
@@ -61,7 +61,7 @@ def mapped_events(part: pl.DataFrame, field_map: FieldMap, pathless: pl.Expr) ->
         requested["method"],
         requested["path"],
         status.alias("status"),
-        duration_ms(duration, field_map.response_time).alias("response_time_ms"),
+        durations_ms(text["response_time_ms"], field_map.response_time).alias("response_time_ms"),
         size.alias("bytes_sent"),
         (text["client_ip"] if field_map.verbatim else addresses(text["client_ip"])).alias("client_ip"),
         "user_agent",

@@ -53,6 +53,21 @@ def haproxy_time(text: pl.Expr) -> pl.Expr:
     return pl.when(written).then(whole + pl.duration(microseconds=_microseconds(fraction), time_unit="us"))
 
 
+def _fixed_instant(text: pl.Expr, form: str) -> pl.Expr:
+    """Read a form in which each part has its place: seven times faster than one with a choice."""
+    return text.str.to_datetime(form, time_unit="us", strict=False, cache=False)
+
+
+def rfc3339_microseconds_time(text: pl.Expr) -> pl.Expr:
+    """Read `2025-12-31T17:37:40.493035Z` only, as our own lines have it."""
+    return _fixed_instant(text, "%Y-%m-%dT%H:%M:%S.%6fZ")
+
+
+def rfc3339_seconds_time(text: pl.Expr) -> pl.Expr:
+    """Read `2025-12-31T17:37:40+00:00` only, as nginx writes it in UTC."""
+    return _fixed_instant(text, "%Y-%m-%dT%H:%M:%S+00:00")
+
+
 def rfc3339_offset_time(text: pl.Expr) -> pl.Expr:
     """Read RFC 3339 as it mostly is, with `T`, seconds and an offset: three times faster than all of its forms."""
     return _instant(text, "%Y-%m-%dT%H:%M:%S%.f%#z").dt.replace_time_zone(None)
@@ -97,7 +112,7 @@ def unix_ns_time(text: pl.Expr) -> pl.Expr:
 
 
 TIME_FORMS: Final[Mapping[str, tuple[Callable[[pl.Expr], pl.Expr], ...]]] = {
-    "rfc3339": (rfc3339_offset_time, rfc3339_time),
+    "rfc3339": (rfc3339_microseconds_time, rfc3339_seconds_time, rfc3339_offset_time, rfc3339_time),
     "clf": (clf_utc_time, clf_time, clf_fraction_time),
     "unix_s": (unix_s_time,),
     "unix_ms": (unix_ms_time,),
