@@ -5,6 +5,7 @@ import pathlib
 import uuid
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 from commands import Nursery, nursing
 
@@ -18,6 +19,10 @@ from pathstats_pipeline.storage.local_server import REGION
 from pathstats_pipeline.storage.objects import S3Objects
 
 SHARED_DATA = pathlib.Path(__file__).parents[2] / "shared" / "data"
+
+# How long an example takes says how busy the machine is; `make bench` is where speed is judged.
+hypothesis.settings.register_profile("house", deadline=None)
+hypothesis.settings.load_profile("house")
 
 LONGEST = (
     "test_backfill.py",

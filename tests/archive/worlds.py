@@ -11,6 +11,7 @@ import dataclasses
 import datetime as dt
 import pathlib
 import random
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 
 import duckdb
@@ -226,8 +227,12 @@ def worlds_in_memory(prepared: pathlib.Path) -> Iterator[Callable[[pathlib.Path,
     """
     with open_warehouse(prepared / "warehouse.duckdb", lock_timeout_seconds=5) as warehouse:
         tables = {name: warehouse._run(f"FROM pathstats.{name}").to_arrow_table() for name in TABLES}
-    # Between two threads, the rows of a few dozen events cost their hand-over and nothing else.
-    with duckdb.connect(config={"threads": 1}) as connection:
+    # Between two threads, the rows of a few dozen events cost their hand-over and nothing else. What an archive's small
+    # memory spills would go to a folder that all processes of a working directory share, and remove each other's files.
+    with (
+        tempfile.TemporaryDirectory() as spilled,
+        duckdb.connect(config={"threads": 1, "temp_directory": spilled}) as connection,
+    ):
         connection.execute("SET arrow_output_version = '1.4'; SET produce_arrow_string_view = true")
         warehouse = Warehouse(connection)
 
