@@ -13,7 +13,7 @@ import click
 
 from pathstats_pipeline.events.window import naive_utc
 from pathstats_pipeline.settings import Settings
-from pathstats_pipeline.storage.duck import Turn, exclusive
+from pathstats_pipeline.storage.duck import Turn, in_turn
 from pathstats_pipeline.storage.local_s3 import local_s3
 from pathstats_pipeline.storage.local_sqs import local_sqs
 from pathstats_pipeline.storage.warehouse import Warehouse, open_warehouse
@@ -77,7 +77,7 @@ def intake_lock(settings: Settings, timeout_seconds: float | None = None) -> con
     """The intake, held alone; waits for it. Two processes that meet the same file must agree on its identity."""
     lock = settings.intake_lock_path
     seconds = settings.lock_timeout_seconds if timeout_seconds is None else timeout_seconds
-    return exclusive(lock, timeout_seconds=seconds, what=str(lock))
+    return in_turn(lock, timeout_seconds=seconds, what=str(lock))
 
 
 class Stop:

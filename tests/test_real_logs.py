@@ -186,11 +186,11 @@ def test_every_sample_of_other_formats_is_ingested(
     printed = Shell(tmp_path / "home", nursery=nursery).ok("ingest", *files)
 
     rows = {
-        pathlib.Path(cells[1].strip()).name: [int(cell.strip().replace(",", "")) for cell in cells[3:7]]
+        pathlib.Path(cells[1].strip()).name: [int(cell.strip().replace(",", "")) for cell in cells[3:8]]
         for cells in (line.split("│") for line in printed.splitlines() if line.startswith("│"))
     }
     for file in files:
         text = file.read_bytes()
-        lines, accepted, duplicate, rejected = rows[file.name]
+        lines, accepted, duplicate, rejected, header = rows[file.name]
         assert text.count(b"\n") + (not text.endswith(b"\n")) == lines
-        assert (lines, 0) == (accepted + rejected, duplicate)
+        assert (lines, 0) == (accepted + rejected + header, duplicate)

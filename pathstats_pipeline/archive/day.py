@@ -34,8 +34,11 @@ def manifests_of(objects: Objects, date: dt.date) -> list[Manifest]:
     """The manifests of a day, by generation; raises ManifestError naming the key of one that can't be read."""
     found = []
     for key in filter(keys.is_manifest_key, objects.list(keys.manifest_folder(date))):
+        text = objects.get(key)
+        if text is None:
+            raise ManifestError(f"{objects.uri}/{key}: is listed, but isn't there")
         try:
-            found.append(Manifest.from_json(objects.get(key) or b""))
+            found.append(Manifest.from_json(text))
         except ManifestError as error:
             raise ManifestError(f"{objects.uri}/{key}: {error}") from None
     return sorted(found, key=lambda manifest: manifest.generation)

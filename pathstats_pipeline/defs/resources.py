@@ -27,7 +27,7 @@ from pathstats_pipeline.settings import Settings
 from pathstats_pipeline.stats.pairs import SketchChoice
 from pathstats_pipeline.storage.compaction import Compaction, compact
 from pathstats_pipeline.storage.connect import landing_zone, local_queues, local_s3_of, queues
-from pathstats_pipeline.storage.duck import exclusive, open_connection
+from pathstats_pipeline.storage.duck import in_turn, open_connection
 from pathstats_pipeline.storage.landing import Landing
 from pathstats_pipeline.storage.local_s3 import LocalS3
 from pathstats_pipeline.storage.local_sqs import LocalSqs
@@ -166,7 +166,7 @@ class MessageQueues(dg.ConfigurableResource[Any]):
         """Who takes messages off the queue into the landing zone."""
         messages, letters = self.queues()
         lock = functools.partial(
-            exclusive, pathlib.Path(self.lock_path), timeout_seconds=self.lock_timeout_seconds, what=self.lock_path
+            in_turn, pathlib.Path(self.lock_path), timeout_seconds=self.lock_timeout_seconds, what=self.lock_path
         )
         start = dt.datetime.fromisoformat(self.first_hour)
         return Consumer(

@@ -39,11 +39,24 @@ class Turn:
 
 
 @contextlib.contextmanager
-def exclusive(path: pathlib.Path, *, timeout_seconds: float, what: str) -> Iterator[Turn]:
-    """Hold the kernel lock on a file, waiting for it; raises WarehouseError when the time is up.
+def exclusive(path: pathlib.Path, *, timeout_seconds: float, what: str) -> Iterator[None]:
+    """Hold the kernel lock on a file, waiting for it; raises WarehouseError when the time is up."""
+    with _held(path, timeout_seconds=timeout_seconds, what=what):
+        yield
 
-    Each turn leaves its name in the file, so that whoever has the lock again can tell whether others had it meanwhile.
+
+@contextlib.contextmanager
+def in_turn(path: pathlib.Path, *, timeout_seconds: float, what: str) -> Iterator[Turn]:
+    """As `exclusive`; each turn leaves its name in the file.
+
+    So whoever has the lock again can tell whether others had it meanwhile.
     """
+    with _held(path, timeout_seconds=timeout_seconds, what=what) as descriptor:
+        yield _turn(descriptor)
+
+
+@contextlib.contextmanager
+def _held(path: pathlib.Path, *, timeout_seconds: float, what: str) -> Iterator[int]:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
@@ -61,7 +74,7 @@ def exclusive(path: pathlib.Path, *, timeout_seconds: float, what: str) -> Itera
                     logged = now
                     _log.info("waiting for %s: %.0f s so far", what, now - started)
                 time.sleep(_LOCK_POLL_SECONDS)
-        yield _turn(descriptor)
+        yield descriptor
     finally:
         os.close(descriptor)
 

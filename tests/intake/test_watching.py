@@ -20,7 +20,7 @@ from pathstats_pipeline.intake.logfiles import LogFile
 from pathstats_pipeline.intake.places import Directory, Found, Place, Prefix
 from pathstats_pipeline.intake.records import SourceRecords
 from pathstats_pipeline.intake.watching import PassReport, Watcher
-from pathstats_pipeline.storage.duck import Turn, WarehouseError, exclusive
+from pathstats_pipeline.storage.duck import Turn, WarehouseError, in_turn
 from pathstats_pipeline.storage.landing import Landing
 from pathstats_pipeline.storage.local_s3 import LocalS3
 from pathstats_pipeline.storage.objects import DirectoryObjects, ObjectsError, S3Objects
@@ -358,7 +358,7 @@ def test_records_are_listed_when_others_may_have_written_some(scene: Scene) -> N
             return super().list(prefix)
 
     def lock() -> contextlib.AbstractContextManager[Turn]:
-        return exclusive(scene.root / "lock", timeout_seconds=1, what="the intake")
+        return in_turn(scene.root / "lock", timeout_seconds=1, what="the intake")
 
     into = dataclasses.replace(scene.intake(), landing=Landing(Listing(scene.root / "landing")))
     watcher = Watcher(Directory(scene.logs), into, lock, scene.clock, NeverStop())

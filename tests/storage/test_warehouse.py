@@ -18,7 +18,7 @@ from pathstats_pipeline.events.schema import EVENT_NAMES, EVENT_SCHEMA
 from pathstats_pipeline.events.window import HOUR, Window
 from pathstats_pipeline.stats.hourly import path_statistics
 from pathstats_pipeline.stats.rollup import daily_statistics
-from pathstats_pipeline.storage.duck import Turn, WarehouseError, exclusive, open_connection
+from pathstats_pipeline.storage.duck import Turn, WarehouseError, exclusive, in_turn, open_connection
 from pathstats_pipeline.storage.warehouse import Warehouse, open_warehouse
 
 DAY = Window.of_day(dt.date(2026, 11, 20))
@@ -309,7 +309,7 @@ def test_a_lock_tells_whether_others_had_it(tmp_path: pathlib.Path, monkeypatch:
     """Who has it twice in a row finds the own turn before; on a full disk, nobody does."""
 
     def turn() -> Turn:
-        with exclusive(tmp_path / "x.lock", timeout_seconds=1, what="this") as held:
+        with in_turn(tmp_path / "x.lock", timeout_seconds=1, what="this") as held:
             return held
 
     first, second, third = turn(), turn(), turn()
