@@ -104,7 +104,6 @@ class _Outcome:
     poison: dict[Message, str] = dataclasses.field(default_factory=dict)
     kept_back: dict[Message, str] = dataclasses.field(default_factory=dict)
     published: list[PlannedLoad] = dataclasses.field(default_factory=list)
-    fresh: list[PlannedLoad] = dataclasses.field(default_factory=list)
     ingested: list[IngestReport] = dataclasses.field(default_factory=list)
 
     @property
@@ -196,9 +195,13 @@ class Consumer:
         outcome.poison |= {with_lines[at][0]: f"holds no event: {reason}" for at, reason in planned.barren.items()}
         if refuses(len(outcome.failed), len(batch)):
             return outcome
-        self._publish(planned.loads, [message for message, _ in with_lines], outcome, pool)
+        messages = [message for message, _ in with_lines]
+        self._publish([load for load in planned.loads if not load.rejected], messages, outcome, pool)
         for message, content in contents.items():
             self._ingest(message, content, outcome)
+        if not refuses(len(outcome.failed), len(batch)):
+            # Last, for they are never taken back: another consumer may have found them there, and rely on them.
+            self._publish([load for load in planned.loads if load.rejected], messages, outcome, pool)
         if refuses(len(outcome.failed), len(batch)):
             self._take_back(outcome)
         return outcome
@@ -214,17 +217,15 @@ class Consumer:
         futures = [(load, pool.submit(self._publish_one, load)) for load in loads]
         for load, future in futures:
             try:
-                is_new = future.result()
+                future.result()
             except _NOT_DURABLE as error:
                 outcome.kept_back |= {messages[at]: str(error) for at in load.messages}
-                continue
-            outcome.published.append(load)
-            if is_new:
-                outcome.fresh.append(load)
+            else:
+                outcome.published.append(load)
 
-    def _publish_one(self, planned: PlannedLoad) -> bool:
+    def _publish_one(self, planned: PlannedLoad) -> None:
         self.landing.mark_day(planned.load.hour.date())
-        return self.landing.publish(planned.load, planned.rows, rejected=planned.rejected)
+        self.landing.publish(planned.load, planned.rows, rejected=planned.rejected)
 
     def _ingest(self, message: Message, content: Content, outcome: _Outcome) -> None:
         """Take in the log files that a message tells of. Their own records make that safe to be done again."""
@@ -238,15 +239,14 @@ class Consumer:
                 outcome.kept_back[message] = str(error)
 
     def _take_back(self, outcome: _Outcome) -> None:
-        """Leave nothing of a refused batch in the landing zone. What can't be removed is absorbed when it comes again.
+        """Leave no event of a refused batch in the landing zone. What can't be removed is absorbed when it comes again.
 
         Log files stay: they are whole, whatever became of the messages beside theirs.
         """
-        for planned in outcome.fresh:
-            try:
-                self.landing.objects.delete(load_key(planned.load, rejected=planned.rejected))
-            except _NOT_DURABLE:
-                continue
+        for planned in outcome.published:
+            if not planned.rejected:
+                with contextlib.suppress(*_NOT_DURABLE):
+                    self.landing.objects.delete(load_key(planned.load))
         outcome.published.clear()
 
     def _settle(

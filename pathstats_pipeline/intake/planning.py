@@ -1,8 +1,10 @@
 """From a batch of messages to the loads that it will be in the landing zone. Pure: nothing is written here.
 
 An event's id is its producer's or, where there is none, the message and the line that it stands in, so it is the same
-whenever the message comes again. Events of a batch are one load for each hour. Rejected lines are a load for each
-message: they have no ids that would tell when they come again, but the load that holds them is then the same.
+whenever the message comes again. Events of a batch are one load for each hour, named by this very delivery: whoever
+takes such a load back takes nothing that another consumer relies on, who got the same messages. Rejected lines are a
+load for each message: they have no ids that would tell when they come again, but the load that holds them is then the
+same.
 """
 
 import dataclasses
@@ -39,16 +41,15 @@ class Plan:
 
 
 def plan(batch: Sequence[tuple[Message, Content]], source: str, first_hour: dt.datetime, now: dt.datetime) -> Plan:
-    """The loads of messages that hold lines. The same messages give the same loads, in whatever order they come.
+    """The loads of messages that hold lines. The same deliveries give the same loads, in whatever order they come.
 
     `source` names the queue, for rejected lines; `first_hour` and `now` (naive UTC) are the limits of an event's time.
     """
-    ordered = sorted(range(len(batch)), key=lambda at: batch[at][0].identity)
     parsed = _within(parse([content for _, content in batch]), first_hour, now)
     barren = parsed.barren()
     fertile = ~pl.col(MESSAGE).is_in(sorted(barren))
     events, rejected = parsed.events.filter(fertile), parsed.rejected.filter(fertile)
-    name = _digest(batch[at][0].identity for at in ordered if at not in barren)
+    name = _digest(sorted(message.receipt for at, (message, _) in enumerate(batch) if at not in barren))
     hours = pl.col("event_time").dt.truncate("1h").alias(_HOUR)
     loads = [
         *_event_loads(events.with_columns(hours, event_id=_ids(batch)), name),
