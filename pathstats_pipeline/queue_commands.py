@@ -104,10 +104,11 @@ def status() -> None:
     settings = load_settings()
     with _landing(settings) as landing:
         messages, letters = queues_of(settings)
-        depth, last = messages.depth(), drains.last_drain(landing)
+        depth = messages.depth()
+        lives, last = drains.heartbeat(landing, depth.waiting, now(), settings.heartbeat)
         verdicts = [
             drains.judge_backlog(depth.waiting, settings.sqs_backlog_messages),
-            drains.judge_heartbeat(depth.waiting, last, now(), settings.heartbeat),
+            lives,
         ]
         queue_report.status(messages.url, depth, last, letters.depth() if letters else None, verdicts)
     if bad := [verdict.reason for verdict in verdicts if not verdict.passed]:

@@ -57,6 +57,8 @@ def watch(
             report.watched(done, now())
             if done.more and not stop.asked():
                 continue
+            if once and done.stuck:
+                raise click.ClickException(f"{followed.name}: not all could be ingested")
             if once and done.unread:
                 raise click.ClickException(f"{followed.name}: {done.unread} could not be read")
             if once or stop.wait(every):

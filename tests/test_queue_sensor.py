@@ -184,7 +184,7 @@ def test_what_is_told_is_told_once(ticks: Ticks) -> None:
     ticks.letters.send("dead")
     ticks.tick()
     assert {**ticks.facts} == {"queue_waiting": 1, "queue_hidden": 0, "queue_dead_letters": 1}
-    assert ticks.verdicts == {"queue_backlog": True, "consumer_heartbeat": False}
+    assert ticks.verdicts == WELL
 
     assert ticks.run("drain").success
     ticks.tick()
@@ -233,8 +233,11 @@ def test_the_verdicts_are_the_same_by_the_sensor_and_by_the_checks(
     many = (False, "2 message(s) wait; more than 1 are an alarm")
     assert judged() == {
         "queue_backlog": many,
-        "consumer_heartbeat": (False, "2 message(s) wait, and there was no drain yet"),
+        "consumer_heartbeat": (True, "2 message(s) wait; no drain yet, for 0 minute(s)"),
     }
+    landing().objects.delete("_queue/waiting-since")
+    drains.waiting_since(landing(), now() - dt.timedelta(minutes=16))
+    assert judged()["consumer_heartbeat"] == (False, "2 message(s) wait; no drain yet, for 16 minute(s)")
     long_ago, soon = now() - dt.timedelta(minutes=16), now()
     drains.record(landing(), Drain.of(DrainReport(), long_ago, long_ago))
     assert judged() == {

@@ -155,6 +155,20 @@ def test_one_pass_fails_where_a_file_cannot_be_read(shell: Shell, tmp_path: path
     ]
 
 
+def test_one_pass_fails_where_nothing_can_be_kept(shell: Shell, tmp_path: pathlib.Path) -> None:
+    """A landing zone that takes nothing, as on a full disk: exit code 1, and the file comes in once it takes more."""
+    (tmp_path / "logs" / "access.log").write_bytes(LOG)
+    (shell.home / "landing").mkdir(parents=True, exist_ok=True)
+    in_the_way = shell.home / "landing" / "dt=2026-11-20"
+    in_the_way.write_text("")
+    done = shell.run("watch", "--once", tmp_path / "logs")
+    assert (done.returncode, "not all could be ingested" in done.stderr) == (1, True)
+
+    in_the_way.unlink()
+    shell.ok("watch", "--once", tmp_path / "logs")
+    assert stored(tmp_path) == (ALL_PATHS, [])
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import dagster as dg
 
 from pathstats_pipeline.definitions import defs
+from pathstats_pipeline.defs import abandoned
 from pathstats_pipeline.defs.partitions import DAILY, HOURLY
 from pathstats_pipeline.defs.presentation import day_key, hour_key
 from pathstats_pipeline.events.window import HOUR, Window
@@ -24,6 +25,9 @@ from pathstats_pipeline.events.window import HOUR, Window
 LOCATION = "pathstats_pipeline"
 HOURS_PER_LAUNCH = 24 * 7
 STOP_SECONDS = 30
+_PACKAGE = pathlib.Path(__file__).absolute().parents[1]
+_SHIPPED = (_PACKAGE / "dagster.yaml", _PACKAGE.parent / "dagster.yaml")
+"""Where the project's dagster.yaml is: in a wheel, and beside the package in a checkout."""
 _RANGE_START, _RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 
 
@@ -39,7 +43,10 @@ def prepare_home(home: pathlib.Path) -> pathlib.Path:
     folder = pathlib.Path(os.environ.get("DAGSTER_HOME") or home / "dagster").absolute()
     folder.mkdir(parents=True, exist_ok=True)
     os.environ["DAGSTER_HOME"] = str(folder)
-    local_yaml, yaml = pathlib.Path("dagster.yaml").absolute(), folder / "dagster.yaml"
+    # Outside of the checkout it is the package's own copy: without one there would be neither pools nor monitoring.
+    here = pathlib.Path("dagster.yaml").absolute()
+    local_yaml = next((path for path in (here, *_SHIPPED) if path.exists()), here)
+    yaml = folder / "dagster.yaml"
     with (folder / ".init.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if local_yaml.exists() and not yaml.exists():
@@ -110,11 +117,12 @@ def _range(first: str, last: str) -> dict[str, str]:
 def _run(job_name: str, tags: Mapping[str, str], assets: Sequence[str] = ()) -> None:
     """Run a job, or some of its assets, in this process on the configured instance."""
     job = defs.resolve_job_def(job_name)
-    with dg.DagsterInstance.get() as instance:
+    with dg.DagsterInstance.get() as instance, abandoned.living(instance) as living:
+        abandoned.give_up(instance)
         result = job.execute_in_process(
             instance=instance,
             # By this tag the UI's timeline and job pages find runs of the code location.
-            tags={**tags, ".dagster/repository": f"__repository__@{LOCATION}"},
+            tags={**tags, **living, ".dagster/repository": f"__repository__@{LOCATION}"},
             partition_key=tags.get("dagster/partition"),
             asset_selection=[dg.AssetKey(asset) for asset in assets] or None,
             # What a command has to say of a failure is one line; the whole story is in the UI.

@@ -88,8 +88,8 @@ def consumer_heartbeat(message_queues: MessageQueues, landing_zone: LandingZone)
     """
 
     def judge() -> Verdict:
-        waiting, last = _waiting(message_queues), drains.last_drain(landing_zone.landing())
-        return drains.judge_heartbeat(waiting, last, _now(), message_queues.heartbeat)
+        landing = landing_zone.landing()
+        return drains.heartbeat(landing, _waiting(message_queues), _now(), message_queues.heartbeat)[0]
 
     return _result(judge, dg.AssetCheckSeverity.ERROR)
 
@@ -122,13 +122,13 @@ def queue_messages(
             return dg.SkipReason("there is no queue: PATHSTATS_SQS_QUEUE_URL is not set, and the local one never ran")
         queue, letters = message_queues.queues()
         depth, dead = queue.depth(), letters.depth().messages if letters else 0
-        last = drains.last_drain(landing_zone.landing())
+        now = _now()
+        lives, last = drains.heartbeat(landing_zone.landing(), depth.waiting, now, message_queues.heartbeat)
     except _UNREACHABLE as error:
         return dg.SkipReason(" ".join(str(error).split()))
-    now = _now()
     verdicts = {
         _BACKLOG: drains.judge_backlog(depth.waiting, message_queues.backlog_messages),
-        _HEARTBEAT: drains.judge_heartbeat(depth.waiting, last, now, message_queues.heartbeat),
+        _HEARTBEAT: lives,
     }
     cursor = cursor_of(verdicts, depth, now)
     events = [] if cursor == context.cursor else list(_events(verdicts, depth, dead, last))

@@ -16,6 +16,7 @@ import dagster as dg
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 
 from pathstats_pipeline.archive.late import Ask, Files, late_work
+from pathstats_pipeline.defs.abandoned import give_up
 from pathstats_pipeline.defs.jobs import DRAIN_JOB, UNFINISHED, archive_job, daily_job, hourly_job
 from pathstats_pipeline.defs.partitions import HOURLY
 from pathstats_pipeline.defs.presentation import day_key, hour_key, some_of
@@ -92,6 +93,7 @@ def days_to_look_at(days: Sequence[dt.date], today: dt.date, cursor: str | None)
 
 def _under_way(instance: dg.DagsterInstance) -> str | None:
     """What is being done, by whomever: an hour between its two assets looks as if its statistics were behind."""
+    give_up(instance)
     runs = instance.get_runs(dg.RunsFilter(statuses=list(UNFINISHED)), limit=_RUNS_LOOKED_AT)
     if others := [run for run in runs if run.job_name != DRAIN_JOB]:  # a drain builds nothing
         return f"run {others[0].run_id} is not finished yet"

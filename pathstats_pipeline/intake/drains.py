@@ -14,6 +14,7 @@ from pathstats_pipeline.intake.consumer import Consumer, DrainReport
 from pathstats_pipeline.storage.landing import Landing
 
 _FOLDER: Final = "_queue/drains/"
+_FIRST_SEEN: Final = "_queue/waiting-since"
 KEPT: Final = 100
 """Records that stay; older ones are removed by the next drain."""
 
@@ -96,12 +97,30 @@ def judge_backlog(waiting: int, most: int) -> Verdict:
     return Verdict(waiting <= most, f"{waiting} message(s) wait; more than {most} are an alarm")
 
 
-def judge_heartbeat(waiting: int, last: Drain | None, now: dt.datetime, silence: dt.timedelta) -> Verdict:
-    """Whether the consumer lives: it may be silent for so long while messages wait, and for ever while none does."""
+def waiting_since(landing: Landing, now: dt.datetime) -> dt.datetime:
+    """When messages of a queue that was never drained were seen to wait for the first time; raises ObjectsError."""
+    if landing.objects.put(_FIRST_SEEN, rfc3339(now).encode()):
+        return now
+    return from_rfc3339((landing.objects.get(_FIRST_SEEN) or b"").decode())
+
+
+def heartbeat(landing: Landing, waiting: int, now: dt.datetime, silence: dt.timedelta) -> tuple[Verdict, Drain | None]:
+    """The verdict on the consumer of a landing zone, and the last drain; raises ObjectsError."""
+    last = last_drain(landing)
+    first_seen = waiting_since(landing, now) if waiting and last is None else now
+    return judge_heartbeat(waiting, last, first_seen, now, silence), last
+
+
+def judge_heartbeat(
+    waiting: int, last: Drain | None, first_seen: dt.datetime, now: dt.datetime, silence: dt.timedelta
+) -> Verdict:
+    """Whether the consumer lives: it may be silent for so long while messages wait, and for ever while none does.
+
+    `first_seen` is when messages were seen to wait, where there was no drain yet.
+    """
     if not waiting:
         return Verdict(passed=True, reason="no message waits")
-    if last is None:
-        return Verdict(passed=False, reason=f"{waiting} message(s) wait, and there was no drain yet")
-    since = now - last.ended_at
+    since = now - (last.ended_at if last else first_seen)
     minutes = since.total_seconds() / 60
-    return Verdict(since <= silence, f"{waiting} message(s) wait; the last drain ended {minutes:.0f} minute(s) ago")
+    what = f"the last drain ended {minutes:.0f} minute(s) ago" if last else f"no drain yet, for {minutes:.0f} minute(s)"
+    return Verdict(since <= silence, f"{waiting} message(s) wait; {what}")

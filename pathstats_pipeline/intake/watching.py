@@ -48,7 +48,8 @@ class Stop(Protocol):
 class PassReport:
     """What a pass did, in sums over its files; `told` are the problems that were not told before.
 
-    With `more`, its time was up, or it was asked to stop, before all that had changed was ingested.
+    `unread` files are left with a problem; `stuck` says why nothing could be kept in the landing zone. With `more`, its
+    time was up, or it was asked to stop, before all that had changed was ingested.
     """
 
     files: int = 0
@@ -59,6 +60,7 @@ class PassReport:
     hours: set[dt.datetime] = dataclasses.field(default_factory=set)
     told: list[str] = dataclasses.field(default_factory=list)
     unread: int = 0
+    stuck: str | None = None
     more: bool = False
 
     def add(self, report: IngestReport) -> None:
@@ -114,7 +116,8 @@ class Watcher:
             report.more = bool(changed)
         except (ObjectsError, LandingError, OSError) as error:
             # Not of a file, but of the landing zone: the rest of the pass would fail like this.
-            self._tell("", f"cannot ingest: {error}", report)
+            report.stuck = f"cannot ingest: {error}"
+            self._tell("", report.stuck, report)
         else:
             self._told.pop("", None)
         report.unread += sum(1 for later in self._later.values() if later.problem)

@@ -1,0 +1,105 @@
+"""A command that is killed in the middle of a run leaves nothing that the next one, or a sensor, would wait for."""
+
+import datetime as dt
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import dagster as dg
+import pytest
+from commands import PROJECT, Shell
+
+from pathstats_pipeline.defs.abandoned import COMMAND_TAG, give_up, living
+from pathstats_pipeline.sample import write_sample
+from pathstats_pipeline.storage.duck import exclusive, lock_of
+
+LIMIT_SECONDS = 120
+
+
+def test_a_killed_build_is_finished_by_the_next_one(tmp_path: pathlib.Path) -> None:
+    """SIGKILL while a step holds the pool's slot: the next build gives the run up, takes the slot, and is done."""
+    home = tmp_path / "home"
+    shell = Shell(home, (("PATHSTATS_START_DATE", "2026-02-27"),))
+    end = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
+    shell.ok("ingest", *write_sample(tmp_path / "logs", end=end, days=1, events_per_day=500))
+    build = ["build", "--from", "2026-02-28", "--to", "2026-02-28T02"]
+    with exclusive(lock_of(home / "warehouse.duckdb"), timeout_seconds=5, what="this"):
+        process = subprocess.Popen([sys.executable, "-m", "pathstats_pipeline", *build], env=shell.env(), cwd=PROJECT)
+        assert _wait_for_slot(home), "no step ever took the slot"
+        with dg.DagsterInstance.from_config(str(home / "dagster")) as instance:
+            [run] = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+    shell.ok(*build)
+
+    with dg.DagsterInstance.from_config(str(home / "dagster")) as instance:
+        assert instance.get_run_by_id(run.run_id).status is dg.DagsterRunStatus.FAILURE  # type: ignore[union-attr]
+        assert not instance.event_log_storage.get_concurrency_info("duckdb").claimed_slots
+        assert not list((home / "dagster" / "commands").iterdir())
+
+
+def _wait_for_slot(home: pathlib.Path) -> bool:
+    """Whether a step holds the pool's slot, waiting for it."""
+    end = time.monotonic() + LIMIT_SECONDS
+    while time.monotonic() < end:
+        if (home / "dagster" / "dagster.yaml").exists() and (home / "dagster" / "history").exists():
+            with dg.DagsterInstance.from_config(str(home / "dagster")) as instance:
+                if instance.event_log_storage.get_concurrency_info("duckdb").claimed_slots:
+                    return True
+        time.sleep(0.5)
+    return False
+
+
+@pytest.fixture
+def instance(tmp_path: pathlib.Path) -> dg.DagsterInstance:
+    """A real instance in a directory."""
+    (tmp_path / "instance").mkdir()
+    return dg.DagsterInstance.local_temp(str(tmp_path / "instance"))
+
+
+def _run(instance: dg.DagsterInstance, tags: dict[str, str]) -> dg.DagsterRun:
+    """A run that has started, and says whose it is."""
+
+    @dg.job
+    def some() -> None:
+        pass
+
+    return instance.create_run_for_job(some, tags=tags, status=dg.DagsterRunStatus.STARTED)
+
+
+def test_only_what_died_here_is_given_up(instance: dg.DagsterInstance) -> None:
+    """A living command's runs stay, and those of other hosts, of the daemon, and of nobody."""
+    with living(instance) as tags:
+        mine = _run(instance, tags)
+        with living(instance) as others:
+            dead = _run(instance, others)
+        elsewhere = _run(instance, {COMMAND_TAG: "another-host/0123"})
+        daemons = _run(instance, {})
+
+        assert give_up(instance) == [dead.run_id]
+        assert give_up(instance) == []
+
+    statuses = {run.run_id: run.status for run in instance.get_runs()}
+    assert statuses[dead.run_id] is dg.DagsterRunStatus.FAILURE
+    assert {statuses[run.run_id] for run in (mine, elsewhere, daemons)} == {dg.DagsterRunStatus.STARTED}
+
+
+def test_outside_of_a_checkout_commands_have_the_projects_instance_settings(tmp_path: pathlib.Path) -> None:
+    """The instance is made with the project's dagster.yaml, wherever the command is run; nothing is asked or told."""
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("PATHSTATS_", "DAGSTER_"))},
+        "PATHSTATS_HOME": str(tmp_path / "home"),
+        "PATHSTATS_START_DATE": "2026-02-27",
+    }
+    code = "from pathstats_pipeline.defs.launch import prepare_home; import pathlib, os;"
+    code += "prepare_home(pathlib.Path(os.environ['PATHSTATS_HOME']))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+
+    assert (tmp_path / "home" / "dagster" / "dagster.yaml").read_text() == (PROJECT / "dagster.yaml").read_text()
+    assert "dagster.yaml" not in done.stdout + done.stderr
