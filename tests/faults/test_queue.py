@@ -16,6 +16,7 @@ from collections.abc import Iterator
 import polars as pl
 import pytest
 from queues import DAY, NOW, POISON, Queues, body, check_poison, deliveries, event, landing_at, new_queues
+from rounds import rounds
 
 from faults.queue_nursery import Order
 from pathstats_pipeline.events.window import Window
@@ -28,7 +29,7 @@ TESTS = pathlib.Path(__file__).parents[1]
 WINDOW = Window.of_day(DAY)
 
 
-@pytest.mark.parametrize(("count", "kills"), [(50_000, 50)])
+@pytest.mark.parametrize(("count", "kills"), [(rounds(10_000, full=50_000), 50)])
 def test_m11_killed_consumers_lose_nothing_and_double_nothing(
     other_s3_server: str, tmp_path: pathlib.Path, count: int, kills: int
 ) -> None:
@@ -111,10 +112,10 @@ def _kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize(("size", "count"), [(1, 300), (5, 2_000), (9, 2_000), (10, 2_000)])
+@pytest.mark.parametrize(("size", "count"), [(1, 100), *((size, rounds(500, full=2_000)) for size in (5, 9, 10))])
 @pytest.mark.parametrize("share", [0.01, 0.1, 0.3])
 def test_m13_poison_in_full_numbers(
     other_s3_server: str, tmp_path: pathlib.Path, share: float, size: int, count: int
 ) -> None:
-    """M13: 2,000 messages (300 where each is a batch of its own): the dead letters are exactly the poison."""
+    """M13: by the hundred (100 where each is a batch of its own): the dead letters are exactly the poison."""
     check_poison(new_queues(other_s3_server), landing_at(tmp_path / "landing"), count, share, size)
