@@ -40,7 +40,7 @@ def test_m11_killed_consumers_lose_nothing_and_double_nothing(
 def check_kills(queues: Queues, server: str, folder: pathlib.Path, count: int, kills: int) -> None:
     """Drain a queue by processes that are killed so often; hold what landed against what was sent."""
     poison = {f"poison-{number}": f"{POISON} {number}" for number in range(count // 1000)}
-    texts = {f"m{number}": body(event(number, hour=number % 24)) for number in range(count - len(poison))}
+    texts = {f"m{number}": body(event(number, hour=number % 3)) for number in range(count - len(poison))}
     sent = deliveries({**texts, **poison}, seed=count)
     queues.send(sent)
     order = Order(server, queues.queue.url, queues.letters.url, str(folder / "landing"), 500, hidden_seconds=5)
