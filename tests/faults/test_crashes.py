@@ -11,7 +11,7 @@ from s3.strict_server import strict_server
 from faults.crash_table import ONE_PART, THREE_PARTS, THREE_SMALL_PARTS, Crash, Server, Shape, lab, pairs, singles
 from pathstats_pipeline.storage.local_s3 import LocalS3
 
-PAIRS = rounds(50, full=125)
+PAIRS = rounds(20, full=125)
 """Of each of two tests for each of two shapes."""
 
 

@@ -29,7 +29,7 @@ TESTS = pathlib.Path(__file__).parents[1]
 WINDOW = Window.of_day(DAY)
 
 
-@pytest.mark.parametrize(("count", "kills"), [(rounds(10_000, full=50_000), 50)])
+@pytest.mark.parametrize(("count", "kills"), [(rounds(5_000, full=50_000), 50)])
 def test_m11_killed_consumers_lose_nothing_and_double_nothing(
     other_s3_server: str, tmp_path: pathlib.Path, count: int, kills: int
 ) -> None:
