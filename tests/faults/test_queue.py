@@ -29,11 +29,11 @@ TESTS = pathlib.Path(__file__).parents[1]
 WINDOW = Window.of_day(DAY)
 
 
-@pytest.mark.parametrize(("count", "kills"), [(rounds(5_000, full=50_000), 50)])
+@pytest.mark.parametrize(("count", "kills"), [(rounds(5_000, full=50_000), rounds(25, full=50))])
 def test_m11_killed_consumers_lose_nothing_and_double_nothing(
     other_s3_server: str, tmp_path: pathlib.Path, count: int, kills: int
 ) -> None:
-    """M11: messages delivered one to five times in random order, the consumer killed 50 times: every event once."""
+    """M11: messages delivered one to five times in any order, the consumer killed again and again: each event once."""
     check_kills(new_queues(other_s3_server), other_s3_server, tmp_path, count, kills)
 
 
