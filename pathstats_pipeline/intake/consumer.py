@@ -25,7 +25,6 @@ from pathstats_pipeline.settings import Settings
 from pathstats_pipeline.storage.landing import Landing, load_key
 from pathstats_pipeline.storage.objects import MissingObjectError, ObjectsError, VersionedObjects
 
-JITTER: Final = 0.1
 _NOT_DURABLE: Final = (ObjectsError, OSError)
 """How the landing zone says that it can't keep a load: no fault of any message."""
 
