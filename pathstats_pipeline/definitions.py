@@ -26,8 +26,8 @@ def build_defs(**overrides: Any) -> dg.Definitions:
             archive.events_cleanup,
         ],
         asset_checks=[archive.archive_verified, queue.queue_backlog, queue.consumer_heartbeat],
-        jobs=[jobs.hourly_job, jobs.daily_job, jobs.archive_job, queue.drain_job],
-        sensors=[sensors.late_events, queue.queue_messages],
+        jobs=[jobs.hourly_job, jobs.daily_job, jobs.archive_job, jobs.cleanup_job, queue.drain_job],
+        sensors=[sensors.due_runs, queue.queue_messages],
         resources={**resources.resources_of(load_settings()), **overrides},
         # Steps of a run wait for the one warehouse anyway; a process for each of them would only cost its start.
         executor=dg.in_process_executor,

@@ -85,6 +85,18 @@ class Settings(pydantic_settings.BaseSettings):
         float, pydantic.Field(ge=0, le=87_840, description="hours that events stay after their archive was verified")
     ] = 0.0
     cleanup_batch_rows: Annotated[int, pydantic.Field(ge=1, le=1_000_000)] = 5_000
+    automation: Annotated[
+        bool, pydantic.Field(description="whether Dagster asks for the runs that are due by itself")
+    ] = True
+    automation_seconds: Annotated[
+        int, pydantic.Field(ge=1, le=3_600, description="how often it is looked what is due")
+    ] = 60
+    close_after_minutes: Annotated[
+        float, pydantic.Field(ge=0, le=1_440, description="how long after its end an hour is closed")
+    ] = 2.0
+    archive_after_hours: Annotated[
+        float, pydantic.Field(ge=0, le=8_784, description="how long after its end a day is archived")
+    ] = 2.0
     lock_timeout_seconds: Annotated[
         float, pydantic.Field(gt=0, description="how long a run waits for the warehouse before it gives up")
     ] = 3_600.0

@@ -80,19 +80,19 @@ def test_hours_go_in_ranges_and_archived_days_one_by_one() -> None:
 
 def test_jobs_are_pinned() -> None:
     """A renamed job loses its history in the UI."""
-    assert {job.name for job in defs.jobs or []} == {"hourly", "daily", "archive", "drain"}
+    assert {job.name for job in defs.jobs or []} == {"hourly", "daily", "archive", "cleanup", "drain"}
 
 
 def test_sensors_are_pinned_and_on() -> None:
     """What comes by the queue, or late, is noticed without anybody's doing."""
     found = {sensor.name: sensor for sensor in defs.sensors or []}
     assert {name: {job.name for job in sensor.jobs} for name, sensor in found.items()} == {
-        "late_events": {"hourly", "daily", "archive"},
+        "due_runs": {"hourly", "daily", "archive", "cleanup"},
         "queue_messages": {"drain"},
     }
     assert {sensor.default_status for sensor in found.values()} == {dg.DefaultSensorStatus.RUNNING}
     assert {name: sensor.minimum_interval_seconds for name, sensor in found.items()} == {
-        "late_events": 60,
+        "due_runs": 60,
         "queue_messages": 30,
     }
 

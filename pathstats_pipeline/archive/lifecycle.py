@@ -276,7 +276,8 @@ def judge_cleanup(
     loads. Loads that came later and that no manifest covers are no reason to keep the others; they are not in the
     verdict, and stay.
     """
-    if waiting := _reasons_to_wait(date, now, retention, manifests):
+    verified_at = max((manifest.verified_at for manifest in manifests), default=None)
+    if waiting := reasons_to_wait(date, now, retention, verified_at):
         return Verdict((), tuple(f"{date} {reason}" for reason in waiting), waiting=True)
     by_load = {facts.load: facts for facts in loads}
     covered = {load for manifest in manifests for load in manifest.loads}
@@ -294,17 +295,17 @@ def judge_cleanup(
     return Verdict(tuple(archived))
 
 
-def _reasons_to_wait(date: dt.date, now: dt.datetime, retention: Retention, manifests: Sequence[Manifest]) -> list[str]:
+def reasons_to_wait(
+    date: dt.date, now: dt.datetime, retention: Retention, verified_at: dt.datetime | None
+) -> list[str]:
+    """Why a day is to be left alone for now; `verified_at` is when its last generation was, if it has one."""
     reasons = []
     if (now.date() - date).days < retention.hot_days:
         reasons.append(f"is within the hot window of {retention.hot_days} day(s)")
     if date in retention.held:
         reasons.append(f"is on hold: {retention.held[date]}")
-    due = max((manifest.verified_at for manifest in manifests), default=now - retention.grace) + retention.grace
-    if due > now:
-        reasons.append(
-            f"was verified at {due - retention.grace:%Y-%m-%d %H:%M} UTC: it may go from {due:%Y-%m-%d %H:%M} on"
-        )
+    if verified_at is not None and (due := verified_at + retention.grace) > now:
+        reasons.append(f"was verified at {verified_at:%Y-%m-%d %H:%M} UTC: it may go from {due:%Y-%m-%d %H:%M} on")
     return reasons
 
 

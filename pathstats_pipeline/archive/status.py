@@ -40,6 +40,7 @@ class DayFacts:
     `stored`, `duplicates`, `rejected` and `deleted` are the ledger's; `live` are the rows of the event table;
     `archived` the events of committed generations, `unfinished` how many generations were begun and aren't committed.
     `counted` and `counted_daily` are the requests of the hourly and the daily statistics, None where there are none.
+    `verified_at` is when the last recorded generation was read back.
     """
 
     date: dt.date
@@ -55,6 +56,7 @@ class DayFacts:
     counted: int | None
     counted_daily: int | None
     hold: str | None = None
+    verified_at: dt.datetime | None = None
 
     @property
     def received(self) -> int:

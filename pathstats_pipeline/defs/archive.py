@@ -18,17 +18,12 @@ from pathstats_pipeline.archive.manifest import ManifestError
 from pathstats_pipeline.archive.verify import VerificationError
 from pathstats_pipeline.defs.partitions import DAILY, window_of
 from pathstats_pipeline.defs.presentation import archive_facts, columns_of, event_columns
-from pathstats_pipeline.defs.resources import ArchiveStorage, LandingZone, Rules, WarehouseResource
-from pathstats_pipeline.events.window import naive_utc
+from pathstats_pipeline.defs.resources import ArchiveStorage, Clock, LandingZone, Rules, WarehouseResource
 from pathstats_pipeline.storage.duck import WarehouseError
 from pathstats_pipeline.storage.objects import ObjectsError
 from pathstats_pipeline.storage.tables import TABLES
 
 SOFTWARE_VERSION = importlib.metadata.version("pathstats-pipeline")
-
-
-def _now() -> dt.datetime:
-    return naive_utc(dt.datetime.now(dt.UTC))
 
 
 def _only_day(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> dt.date:
@@ -53,7 +48,11 @@ def _logging(context: dg.AssetExecutionContext) -> Callable[[Step], None]:
     metadata={"dagster/column_schema": event_columns()},
 )
 def events_archive(
-    context: dg.AssetExecutionContext, warehouse: WarehouseResource, archive_storage: ArchiveStorage, rules: Rules
+    context: dg.AssetExecutionContext,
+    warehouse: WarehouseResource,
+    archive_storage: ArchiveStorage,
+    rules: Rules,
+    clock: Clock,
 ) -> dg.MaterializeResult[None]:
     """A day's events as gzip JSON lines on S3, with a manifest for each generation.
 
@@ -69,7 +68,7 @@ def events_archive(
     """
     objects, claimant = archive_storage.objects(), warehouse.claimant(rules.lease)
     with warehouse.open() as store:
-        archiver = Archiver(store, objects, rules.size_rule, _now, SOFTWARE_VERSION, claimant, _logging(context))
+        archiver = Archiver(store, objects, rules.size_rule, clock.now, SOFTWARE_VERSION, claimant, _logging(context))
         manifests = archiver.archive(_only_day(context))
     return dg.MaterializeResult(metadata=archive_facts(manifests, objects.uri))
 
@@ -146,6 +145,7 @@ def events_cleanup(
     archive_storage: ArchiveStorage,
     landing_zone: LandingZone,
     rules: Rules,
+    clock: Clock,
 ) -> Iterator[dg.MaterializeResult[Any]]:
     """Archived events of a day that has left the hot window are gone from the warehouse and the landing zone.
 
@@ -163,11 +163,11 @@ def events_cleanup(
     """
     objects, date = archive_storage.objects(), _only_day(context)
     with warehouse.open() as store:
-        verdict = plan_cleanup(store, objects, date, _now(), rules.retention)
+        verdict = plan_cleanup(store, objects, date, clock.now(), rules.retention)
         if verdict.waiting:
             context.log.info("nothing deleted: %s", "; ".join(verdict.reasons))
             return
-        cleaned = clean_day(store, objects, landing_zone.landing(), verdict, date, rules.cleanup_batch_rows, _now)
+        cleaned = clean_day(store, objects, landing_zone.landing(), verdict, date, rules.cleanup_batch_rows, clock.now)
     size = _compacted(context, warehouse, deleted=bool(cleaned.deleted_rows))
     yield dg.MaterializeResult(
         metadata={

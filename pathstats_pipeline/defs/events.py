@@ -3,14 +3,11 @@
 Here: `raw_events`. How a file is read stands in intake/loading.py, how a load is stored in storage/loads.py.
 """
 
-import datetime as dt
-
 import dagster as dg
 
 from pathstats_pipeline.defs.partitions import HOURLY, HOURS_PER_RUN, window_of
 from pathstats_pipeline.defs.presentation import event_columns, hour_key, some_of
-from pathstats_pipeline.defs.resources import ArchiveStorage, LandingZone, WarehouseResource
-from pathstats_pipeline.events.window import naive_utc
+from pathstats_pipeline.defs.resources import ArchiveStorage, Clock, LandingZone, WarehouseResource
 from pathstats_pipeline.intake.loading import load_hours
 
 
@@ -28,6 +25,7 @@ def raw_events(
     warehouse: WarehouseResource,
     landing_zone: LandingZone,
     archive_storage: ArchiveStorage,
+    clock: Clock,
 ) -> dg.MaterializeResult[None]:
     """Accepted events of an hour, in `pathstats.traffic_events`; lines that are none, in `rejected_events`.
 
@@ -40,7 +38,7 @@ def raw_events(
     **Fails** when a file can't be read (all others are loaded first). It stays where it is: repair or remove it, and
     materialise the hour again. A file for an hour that was cleaned up also waits there until the archive can be read.
     """
-    window, now = window_of(context), naive_utc(dt.datetime.now(dt.UTC))
+    window, now = window_of(context), clock.now()
     with warehouse.open() as store:
         loaded = load_hours(store, landing_zone.landing(), window, now, archive_storage.objects)
         loads = store.loads(window)

@@ -1,4 +1,4 @@
-"""Jobs: an hour's assets, a day's statistics, a day's archive.
+"""Jobs: an hour's assets, a day's statistics, a day's archive, its clean-up alone.
 
 Hours and days can't share a job, since their partitions differ; nor can days that go in ranges (statistics) and days
 that go one by one (archive).
@@ -35,4 +35,9 @@ archive_job = dg.define_asset_job(
     "archive",
     selection=dg.AssetSelection.assets(*ARCHIVE_ASSETS),
     description="Archive a day's events, verify and record them, and clean up what has left the hot window.",
+)
+cleanup_job = dg.define_asset_job(
+    "cleanup",
+    selection=dg.AssetSelection.assets("events_cleanup"),
+    description="Delete a day's archived events and their files, once its archive was read back.",
 )

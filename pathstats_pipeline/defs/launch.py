@@ -18,7 +18,7 @@ import dagster as dg
 
 from pathstats_pipeline.definitions import defs
 from pathstats_pipeline.defs import abandoned
-from pathstats_pipeline.defs.partitions import DAILY, HOURLY
+from pathstats_pipeline.defs.partitions import DAILY, FIRST_HOUR
 from pathstats_pipeline.defs.presentation import day_key, hour_key
 from pathstats_pipeline.events.window import HOUR, Window
 
@@ -61,7 +61,7 @@ def prepare_home(home: pathlib.Path) -> pathlib.Path:
 
 def clamp(window: Window, now: dt.datetime) -> Window:
     """The part of a window that has hourly partitions; raises ValueError when it has none."""
-    first, end = HOURLY.start.replace(tzinfo=None), now.replace(minute=0, second=0, microsecond=0) + HOUR
+    first, end = FIRST_HOUR, now.replace(minute=0, second=0, microsecond=0) + HOUR
     if window.end <= first:
         raise ValueError(f"{window.end:%Y-%m-%dT%H:%M} lies before the first partition, {first}: PATHSTATS_START_DATE")
     if window.start >= end:

@@ -31,6 +31,8 @@ _START = first_partition(load_settings(), dt.datetime.now(dt.UTC).date()).isofor
 HOURLY = dg.HourlyPartitionsDefinition(start_date=f"{_START}-00:00", end_offset=1)
 DAILY = dg.DailyPartitionsDefinition(start_date=_START)
 
+FIRST_HOUR = naive_utc(HOURLY.start)
+
 HOURS_PER_RUN = 24
 DAYS_PER_RUN = 31
 
@@ -39,3 +41,10 @@ def window_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext)
     """The span of time that a run covers, one partition or a whole range of them."""
     span = context.partition_time_window
     return Window(naive_utc(span.start), naive_utc(span.end))
+
+
+def window_of_key(key: str) -> Window:
+    """The hour or the day that a partition key names."""
+    if "-" in key[len("2026-01-01") :]:
+        return Window.of_hour(dt.datetime.strptime(key, "%Y-%m-%d-%H:%M"))  # noqa: DTZ007 - keys are UTC, and so are windows
+    return Window.of_day(dt.date.fromisoformat(key))

@@ -13,8 +13,7 @@ import dagster as dg
 
 from pathstats_pipeline.defs.jobs import DRAIN_JOB, UNFINISHED
 from pathstats_pipeline.defs.presentation import some_of
-from pathstats_pipeline.defs.resources import LandingZone, MessageQueues
-from pathstats_pipeline.events.window import naive_utc
+from pathstats_pipeline.defs.resources import Clock, LandingZone, MessageQueues
 from pathstats_pipeline.intake import drains
 from pathstats_pipeline.intake.drains import Drain, Verdict
 from pathstats_pipeline.intake.messages import QueueError
@@ -32,19 +31,17 @@ _BACKLOG, _HEARTBEAT = "queue_backlog", "consumer_heartbeat"
 _UNREACHABLE: Final = (QueueError, LocalServerError, ObjectsError)
 
 
-def _now() -> dt.datetime:
-    return naive_utc(dt.datetime.now(dt.UTC))
-
-
 @dg.op(pool="queue")
-def drain_queue(context: dg.OpExecutionContext, message_queues: MessageQueues, landing_zone: LandingZone) -> None:
+def drain_queue(
+    context: dg.OpExecutionContext, message_queues: MessageQueues, landing_zone: LandingZone, clock: Clock
+) -> None:
     """Take messages off the queue into the landing zone until it is empty, or for ten minutes.
 
     A message is deleted when all of its events are durable. **Second run**: goes on. **Fails** when the queue can't be
     asked, or the landing zone can't keep a load: what was not durable stays in the queue and comes again.
     """
     landing, end = landing_zone.landing(), time.monotonic() + DRAIN_SECONDS
-    consumer = message_queues.consumer(landing, _now)
+    consumer = message_queues.consumer(landing, clock.now)
     done, found = drains.drain(consumer, lambda: time.monotonic() < end)
     facts = {**_drain_facts(done), "queue": message_queues.queues()[0].url, "loads_in_hours": len(found.hours)}
     context.add_output_metadata(facts)
@@ -81,7 +78,7 @@ def queue_backlog(message_queues: MessageQueues) -> dg.AssetCheckResult:
 
 
 @dg.asset_check(asset=_RAW_EVENTS, name=_HEARTBEAT)
-def consumer_heartbeat(message_queues: MessageQueues, landing_zone: LandingZone) -> dg.AssetCheckResult:
+def consumer_heartbeat(message_queues: MessageQueues, landing_zone: LandingZone, clock: Clock) -> dg.AssetCheckResult:
     """Fails when messages wait and nobody drained for PATHSTATS_SQS_HEARTBEAT_MINUTES, neither a run nor a command.
 
     Look whether the sensor `queue_messages` is on, whether a run of `drain` fails, and whether the daemon lives.
@@ -89,7 +86,7 @@ def consumer_heartbeat(message_queues: MessageQueues, landing_zone: LandingZone)
 
     def judge() -> Verdict:
         landing = landing_zone.landing()
-        return drains.heartbeat(landing, _waiting(message_queues), _now(), message_queues.heartbeat)[0]
+        return drains.heartbeat(landing, _waiting(message_queues), clock.now(), message_queues.heartbeat)[0]
 
     return _result(judge, dg.AssetCheckSeverity.ERROR)
 
@@ -111,7 +108,7 @@ def _result(
 
 @dg.sensor(job=drain_job, minimum_interval_seconds=INTERVAL_SECONDS, default_status=dg.DefaultSensorStatus.RUNNING)
 def queue_messages(
-    context: dg.SensorEvaluationContext, message_queues: MessageQueues, landing_zone: LandingZone
+    context: dg.SensorEvaluationContext, message_queues: MessageQueues, landing_zone: LandingZone, clock: Clock
 ) -> dg.SensorResult | dg.SkipReason:
     """Starts a drain when messages wait, one at a time; tells `raw_events` of the queue's depth, and judges it.
 
@@ -122,7 +119,7 @@ def queue_messages(
             return dg.SkipReason("there is no queue: PATHSTATS_SQS_QUEUE_URL is not set, and the local one never ran")
         queue, letters = message_queues.queues()
         depth, dead = queue.depth(), letters.depth().messages if letters else 0
-        now = _now()
+        now = clock.now()
         lives, last = drains.heartbeat(landing_zone.landing(), depth.waiting, now, message_queues.heartbeat)
     except _UNREACHABLE as error:
         return dg.SkipReason(" ".join(str(error).split()))

@@ -20,6 +20,7 @@ from pydantic import Field
 from pathstats_pipeline.archive.claims import Claimant
 from pathstats_pipeline.archive.lifecycle import Retention
 from pathstats_pipeline.archive.strategy import SizeRule
+from pathstats_pipeline.events.window import naive_utc
 from pathstats_pipeline.intake.consumer import Bounds, Consumer, object_ingester
 from pathstats_pipeline.intake.dead_letters import bury
 from pathstats_pipeline.intake.ingest import first_hour
@@ -226,6 +227,41 @@ class Rules(dg.ConfigurableResource[Any]):
         return SizeRule(self.archive_row_bytes, self.archive_gzip_ratio, self.archive_multipart_mb)
 
 
+class Automation(dg.ConfigurableResource[Any]):
+    """When the sensor `due_runs` asks for runs; what each number means stands in settings.py."""
+
+    is_on: bool
+    close_after_minutes: float
+    archive_after_hours: float
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """The rhythm that the settings give."""
+        return cls(
+            is_on=settings.automation,
+            close_after_minutes=settings.close_after_minutes,
+            archive_after_hours=settings.archive_after_hours,
+        )
+
+    @property
+    def close_after(self) -> dt.timedelta:
+        """How long after its end an hour is closed."""
+        return dt.timedelta(minutes=self.close_after_minutes)
+
+    @property
+    def archive_after(self) -> dt.timedelta:
+        """How long after its end a day is archived."""
+        return dt.timedelta(hours=self.archive_after_hours)
+
+
+class Clock(dg.ConfigurableResource[Any]):
+    """What time it is. A resource, so that whoever tries out a fortnight needn't wait for one."""
+
+    def now(self) -> dt.datetime:
+        """The time in UTC, naive as all times here."""
+        return naive_utc(dt.datetime.now(dt.UTC))
+
+
 def resources_of(settings: Settings) -> dict[str, Any]:
     """The resources that the settings give, by the names that assets ask for them."""
     s3 = (
@@ -243,4 +279,6 @@ def resources_of(settings: Settings) -> dict[str, Any]:
         ),
         "message_queues": MessageQueues.of(settings, s3),
         "rules": Rules.of(settings),
+        "automation": Automation.of(settings),
+        "clock": Clock(),
     }

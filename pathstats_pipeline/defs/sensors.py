@@ -1,85 +1,100 @@
-"""The sensor of what came late. Sensors stand here; which runs they ask for is decided in archive/late.py.
+"""The sensor of automation. It gathers facts and asks for runs; which are due is decided in automation/due.py.
 
 A sensor is evaluated in the code server, beside the runs: it holds the warehouse for a moment only, gives way to
-whoever has it, and never fails. It asks by facts, not by partitions, of which there are 100,000 in 11 years.
+whoever has it, and never fails. It looks at single partitions of the last 30 days only, of which there may be 100,000.
 """
 
 import datetime as dt
 import itertools
 import pathlib
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, TypeVar
 
 import dagster as dg
 
-# Not public, though `get_backfills` wants them. Exit: when Dagster exports them.
-from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
+# Not public, though `get_status_by_partition` gives it. Exit: when Dagster exports it.
+from dagster._core.storage.partition_status_cache import AssetPartitionStatus
 
-from pathstats_pipeline.archive.late import Ask, Files, late_work
-from pathstats_pipeline.defs.abandoned import give_up
-from pathstats_pipeline.defs.jobs import DRAIN_JOB, UNFINISHED, archive_job, daily_job, hourly_job
-from pathstats_pipeline.defs.partitions import HOURLY
+from pathstats_pipeline.automation.due import (
+    Ask,
+    Facts,
+    Files,
+    Pace,
+    Progress,
+    catch_up_since,
+    due_work,
+    may_be_asked,
+)
+from pathstats_pipeline.defs.jobs import archive_job, cleanup_job, daily_job, hourly_job
+from pathstats_pipeline.defs.partitions import DAILY, FIRST_HOUR, HOURLY
 from pathstats_pipeline.defs.presentation import day_key, hour_key, some_of
-from pathstats_pipeline.defs.resources import LandingZone, WarehouseResource
+from pathstats_pipeline.defs.resources import Automation, Clock, LandingZone, Rules, WarehouseResource
+from pathstats_pipeline.defs.under_way import under_way
 from pathstats_pipeline.events.window import DAY, HOUR, Window, naive_utc
+from pathstats_pipeline.settings import load_settings
 from pathstats_pipeline.storage.duck import WarehouseError
+from pathstats_pipeline.storage.landing import Landing
 from pathstats_pipeline.storage.objects import ObjectsError
 from pathstats_pipeline.storage.warehouse import open_warehouse
 
-INTERVAL_SECONDS: Final = 60
 RUNS_PER_TICK: Final = 8
 RECENT_DAYS: Final = 7
 """Days before today whose files are looked at in every tick."""
 OLDER_DAYS_PER_TICK: Final = 200
 """Of the older days that have files, so many a tick, in turn."""
-FACT_TAG: Final = "pathstats/late"
-_RUNS_LOOKED_AT: Final = 20
+FACT_TAG: Final = "pathstats/due"
 LOCK_SECONDS: Final = 2.0
 """A tick that takes a minute is killed; the next one comes soon."""
+_FAILURES_COUNTED: Final = 10
+T = TypeVar("T", dt.date, dt.datetime)
 
 
 @dg.sensor(
-    jobs=[hourly_job, daily_job, archive_job],
-    minimum_interval_seconds=INTERVAL_SECONDS,
+    jobs=[hourly_job, daily_job, archive_job, cleanup_job],
+    minimum_interval_seconds=load_settings().automation_seconds,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
-def late_events(
-    context: dg.SensorEvaluationContext, warehouse: WarehouseResource, landing_zone: LandingZone
+def due_runs(
+    context: dg.SensorEvaluationContext,
+    warehouse: WarehouseResource,
+    landing_zone: LandingZone,
+    rules: Rules,
+    automation: Automation,
+    clock: Clock,
 ) -> dg.SensorResult | dg.SkipReason:
-    """Asks for the runs that late events call for: their hours, then their day, then the day's next generation.
+    """Asks for the runs that are due: `hourly`, then `daily`, `archive` and, days later, `cleanup`.
 
-    Looks at the files of the landing zone that the ledger doesn't know, once their hour is over: of the last 7 days,
-    and of older days in turn. Asks for `hourly` of those hours; when they are built, for `daily` of days that are
-    over, and for `archive` of days that were archived before and have events that no generation covers. At most 8 runs
-    a tick.
+    An hour is due while it fills and files come, when it is over, and when files come late; a day when all of its hours
+    are built. Every partition since the first file came, or of the last 30 days, is materialised once, also one without
+    events; older ones when there is something to do. At most 8 runs a tick; what is under way is left out.
 
-    Each fact asks once. A run that failed is asked for again when something new comes; else materialise it by hand. It
-    skips, and says why, while runs or backfills are under way, whose work it would ask for again; while the warehouse
-    is busy or isn't there; and while the landing zone can't be read.
+    Each fact asks once. A run that failed is asked for again after 10 minutes, 1, 6 and then every 24 hours, and when
+    something new comes; one that was cancelled only when something new comes.
+
+    It skips, and says why, when `PATHSTATS_AUTOMATION` is off, while the warehouse is busy, and while the landing zone
+    can't be read. Switch it off here to keep Dagster from doing anything by itself.
     """
-    if under_way := _under_way(context.instance):
-        return dg.SkipReason(under_way)
-    now = naive_utc(dt.datetime.now(dt.UTC))
-    path = pathlib.Path(warehouse.database)
-    if not path.exists():
-        return dg.SkipReason(f"there is no warehouse at {path} yet")
+    if not automation.is_on:
+        return dg.SkipReason("PATHSTATS_AUTOMATION is off")
+    now = clock.now()
+    busy = under_way(context.instance)
     try:
         landing = landing_zone.landing()
         looked_at, cursor = days_to_look_at(landing.days(), now.date(), context.cursor)
-        landed = {day: landing.loads(day) for day in looked_at}
-        with open_warehouse(path, lock_timeout_seconds=LOCK_SECONDS) as store:
-            unknown: Files = {
-                day: files - store.known_loads(Window.of_day(day)) for day, files in landed.items() if files
-            }
-            work = late_work(now, store.days(), unknown, store.hours_behind(), looked_at)
-            asked = [ask for ask in work if ask.window.start >= HOURLY.start.replace(tzinfo=None)]
+        path = pathlib.Path(warehouse.database)
+        if not looked_at and not path.exists():
+            return dg.SkipReason(f"nothing has landed at {landing_zone.uri} yet")
+        facts = _facts(context.instance, landing, path, looked_at, now)
     except (WarehouseError, ObjectsError, OSError) as error:
         return dg.SkipReason(" ".join(str(error).split()))
-    fresh = list(itertools.islice((ask for ask in asked if not _was_asked(context.instance, ask)), RUNS_PER_TICK))
-    if not fresh:
-        why = f": was asked for before: {some_of([ask.reason for ask in asked])}" if asked else ""
-        return dg.SensorResult(skip_reason=f"nothing new is late{why}", cursor=cursor)
-    return dg.SensorResult(run_requests=[_request(ask) for ask in fresh], cursor=cursor)
+    pace = Pace(automation.close_after, automation.archive_after, rules.retention)
+    asked = [ask for ask in due_work(facts, pace, busy) if ask.window.start >= FIRST_HOUR]
+    fresh = itertools.islice(_not_asked_before(context.instance, asked, now), RUNS_PER_TICK)
+    if requests := [_request(ask, attempt) for ask, attempt in fresh]:
+        return dg.SensorResult(run_requests=requests, cursor=cursor)
+    why = f"; asked for before: {some_of([ask.reason for ask in asked])}" if asked else ""
+    why += f"; {len(busy)} run(s) or backfill(s) under way" if busy else ""
+    return dg.SensorResult(skip_reason=f"nothing new is due{why}", cursor=cursor)
 
 
 def days_to_look_at(days: Sequence[dt.date], today: dt.date, cursor: str | None) -> tuple[list[dt.date], str | None]:
@@ -91,30 +106,63 @@ def days_to_look_at(days: Sequence[dt.date], today: dt.date, cursor: str | None)
     return sorted({*turn, *recent}), day_key(turn[-1]) if turn else cursor
 
 
-def _under_way(instance: dg.DagsterInstance) -> str | None:
-    """What is being done, by whomever: an hour between its two assets looks as if its statistics were behind."""
-    give_up(instance)
-    runs = instance.get_runs(dg.RunsFilter(statuses=list(UNFINISHED)), limit=_RUNS_LOOKED_AT)
-    if others := [run for run in runs if run.job_name != DRAIN_JOB]:  # a drain builds nothing
-        return f"run {others[0].run_id} is not finished yet"
-    requested = BulkActionsFilter(statuses=[BulkActionStatus.REQUESTED])
-    if backfills := instance.get_backfills(filters=requested, limit=1):
-        return f"backfill {backfills[0].backfill_id} is not finished yet"
-    return None
+def _facts(
+    instance: dg.DagsterInstance, landing: Landing, path: pathlib.Path, looked_at: Sequence[dt.date], now: dt.datetime
+) -> Facts:
+    """What is known; the landing zone is listed before the warehouse is held."""
+    landed = {day: landing.loads(day) for day in looked_at}
+    with open_warehouse(path, lock_timeout_seconds=LOCK_SECONDS) as store:
+        days, behind = store.days(), store.hours_behind()
+        unknown: Files = {day: files - store.known_loads(Window.of_day(day)) for day, files in landed.items() if files}
+    since = catch_up_since(FIRST_HOUR, [*looked_at, *(day.date for day in days)], now)
+    return Facts(now, days, unknown, behind, _progress(instance, since, now))
 
 
-def _was_asked(instance: dg.DagsterInstance, ask: Ask) -> bool:
-    """Whether a run was asked for by the same fact: it must not take the place of one that wasn't."""
-    return bool(instance.get_run_records(dg.RunsFilter(tags={FACT_TAG: ask.run_key}), limit=1))
+def _progress(instance: dg.DagsterInstance, since: dt.datetime, now: dt.datetime) -> Progress:
+    """What Dagster has materialised since a moment, as the UI's partition pages show it."""
+    window = Window(since, max(since, now))
+    hours = {hour_key(hour): hour for hour in window.hours()}
+    days = {day_key(day): day for day in window.days() if Window.of_day(day).end <= now}
+
+    def done(asset: str, days_or_hours: Mapping[str, T], status: AssetPartitionStatus) -> frozenset[T]:
+        partitions = HOURLY if asset == "path_stats_hourly" else DAILY
+        statuses = instance.get_status_by_partition(dg.AssetKey(asset), list(days_or_hours), partitions) or {}
+        return frozenset(days_or_hours[key] for key, found in statuses.items() if found is status)
+
+    built, failed = AssetPartitionStatus.MATERIALIZED, AssetPartitionStatus.FAILED
+    return Progress(
+        since,
+        hours=done("path_stats_hourly", hours, built),
+        failed=done("path_stats_hourly", hours, failed),
+        rolled_up=done("path_stats_daily", days, built),
+        archived=done("archive_metadata", days, built),
+        cleaned=done("events_cleanup", days, built),
+    )
 
 
-def _request(ask: Ask) -> dg.RunRequest:
+def _not_asked_before(
+    instance: dg.DagsterInstance, asked: Sequence[Ask], now: dt.datetime
+) -> Iterator[tuple[Ask, int]]:
+    """What no run was asked for by the same fact, or only runs that failed long enough ago; with how many those are."""
+    for ask in asked:
+        records = instance.get_run_records(dg.RunsFilter(tags={FACT_TAG: ask.run_key}), limit=_FAILURES_COUNTED)
+        failures = [record for record in records if record.dagster_run.status is dg.DagsterRunStatus.FAILURE]
+        times = [_ended_at(record) for record in failures]
+        if len(failures) == len(records) and may_be_asked(times, now):
+            yield ask, len(failures)
+
+
+def _ended_at(record: dg.RunRecord) -> dt.datetime:
+    return naive_utc(dt.datetime.fromtimestamp(record.end_time or record.update_timestamp.timestamp(), dt.UTC))
+
+
+def _request(ask: Ask, attempt: int) -> dg.RunRequest:
     tags = {FACT_TAG: ask.run_key, "pathstats/reason": ask.reason}
-    last = ask.window.end - HOUR
-    if ask.job != "hourly":
-        return dg.RunRequest(ask.run_key, job_name=ask.job, partition_key=day_key(ask.window.start.date()), tags=tags)
+    key, last = f"{ask.run_key}#{attempt}", ask.window.end - HOUR
+    if ask.job != hourly_job.name:
+        return dg.RunRequest(key, job_name=ask.job, partition_key=day_key(ask.window.start.date()), tags=tags)
     if ask.window.start == last:
-        return dg.RunRequest(ask.run_key, job_name=ask.job, partition_key=hour_key(last), tags=tags)
+        return dg.RunRequest(key, job_name=ask.job, partition_key=hour_key(last), tags=tags)
     ends = {"start": hour_key(ask.window.start), "end": hour_key(last)}
-    tags |= {f"dagster/asset_partition_range_{end}": key for end, key in ends.items()}
-    return dg.RunRequest(ask.run_key, job_name=ask.job, tags=tags)
+    tags |= {f"dagster/asset_partition_range_{end}": edge for end, edge in ends.items()}
+    return dg.RunRequest(key, job_name=ask.job, tags=tags)

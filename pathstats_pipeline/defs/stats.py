@@ -3,7 +3,6 @@
 Here: windows, reads and writes. The reckoning stands in stats/hourly.py and stats/rollup.py.
 """
 
-import datetime as dt
 import pathlib
 from collections.abc import Iterator
 
@@ -12,10 +11,10 @@ import dagster as dg
 from pathstats_pipeline.archive.history import tally_of, windows_by_size
 from pathstats_pipeline.defs.partitions import DAILY, DAYS_PER_RUN, HOURLY, HOURS_PER_RUN, window_of
 from pathstats_pipeline.defs.presentation import columns_of, day_key, hour_key, readability, some_of, statistics_facts
-from pathstats_pipeline.defs.resources import ArchiveStorage, Rules, WarehouseResource
+from pathstats_pipeline.defs.resources import ArchiveStorage, Clock, Rules, WarehouseResource
 from pathstats_pipeline.defs.verdicts import verdict_on
 from pathstats_pipeline.events.templates import load_rules
-from pathstats_pipeline.events.window import Window, naive_utc
+from pathstats_pipeline.events.window import Window
 from pathstats_pipeline.stats.hourly import DAILY_COLUMNS, HOURLY_COLUMNS, event_input, path_statistics
 from pathstats_pipeline.stats.pairs import DamageList
 from pathstats_pipeline.stats.rollup import daily_statistics
@@ -40,7 +39,11 @@ SKETCHES_READABLE = dg.AssetCheckSpec(
     metadata={"dagster/table_name": "pathstats.path_stats_hourly", "dagster/column_schema": columns_of(HOURLY_COLUMNS)},
 )
 def path_stats_hourly(
-    context: dg.AssetExecutionContext, warehouse: WarehouseResource, archive_storage: ArchiveStorage, rules: Rules
+    context: dg.AssetExecutionContext,
+    warehouse: WarehouseResource,
+    archive_storage: ArchiveStorage,
+    rules: Rules,
+    clock: Clock,
 ) -> dg.MaterializeResult[None]:
     """Statistics of an hour by path template and method, in `pathstats.path_stats_hourly`.
 
@@ -53,7 +56,7 @@ def path_stats_hourly(
     **Fails** when events of the hour were cleaned up and their archive can't be read: see that S3 answers, and
     materialise the hour again.
     """
-    window, now = window_of(context), naive_utc(dt.datetime.now(dt.UTC))
+    window, now = window_of(context), clock.now()
     path_rules = load_rules(pathlib.Path(rules.path_rules)) if rules.path_rules else ()
     with warehouse.open() as store:
         for span in windows_by_size(window, store.loads(window)):
@@ -80,7 +83,7 @@ def path_stats_hourly(
     metadata={"dagster/table_name": "pathstats.path_stats_daily", "dagster/column_schema": columns_of(DAILY_COLUMNS)},
 )
 def path_stats_daily(
-    context: dg.AssetExecutionContext, warehouse: WarehouseResource
+    context: dg.AssetExecutionContext, warehouse: WarehouseResource, clock: Clock
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckEvaluation | dg.Output[None]]:
     """Statistics of a day by path template and method, in `pathstats.path_stats_daily`.
 
@@ -94,7 +97,7 @@ def path_stats_daily(
     names a row of each; materialise the hours again. It does not fail when a sketch of an hour is damaged: the row
     counts its requests without it, the check `sketches_readable` warns and names the row, and so does the log.
     """
-    window, now = window_of(context), naive_utc(dt.datetime.now(dt.UTC))
+    window, now = window_of(context), clock.now()
     with warehouse.open() as store:
         hours = store.hourly(window)
         damage = DamageList(hours)

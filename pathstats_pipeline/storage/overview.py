@@ -17,21 +17,21 @@ steps AS (
         CAST(arg_max(document, step) FILTER (state = 'planned') ->> 'rows' AS BIGINT) AS planned
     FROM pathstats.archive_steps GROUP BY ALL),
 generations AS (
-    SELECT date, generation, coalesce(archives.rows, planned) AS rows,
+    SELECT date, generation, coalesce(archives.rows, planned) AS rows, verified_at,
         state IN ('planned', 'uploaded', 'verified') AND archives.rows IS NULL AS unfinished
     FROM steps FULL JOIN pathstats.archives USING (date, generation)
     WHERE archives.rows IS NOT NULL OR state <> 'abandoned'),
 archive AS (
     SELECT date, count(*) FILTER (NOT coalesce(unfinished, false)) AS generations,
         sum(rows) FILTER (NOT coalesce(unfinished, false)) AS archived,
-        count(*) FILTER (unfinished) AS unfinished
+        count(*) FILTER (unfinished) AS unfinished, max(verified_at) AS verified_at
     FROM generations GROUP BY ALL),
 hourly AS (
     SELECT CAST(hour AS DATE) AS date, sum(requests) AS counted FROM pathstats.path_stats_hourly GROUP BY ALL),
 daily AS (SELECT day AS date, sum(requests) AS counted_daily FROM pathstats.path_stats_daily GROUP BY ALL)
 SELECT date, coalesce(loads, 0), coalesce(stored, 0)::BIGINT, coalesce(duplicates, 0)::BIGINT,
     coalesce(rejected, 0)::BIGINT, coalesce(deleted, 0)::BIGINT, coalesce(live, 0), coalesce(generations, 0),
-    coalesce(archived, 0)::BIGINT, coalesce(unfinished, 0), counted::BIGINT, counted_daily::BIGINT, reason
+    coalesce(archived, 0)::BIGINT, coalesce(unfinished, 0), counted::BIGINT, counted_daily::BIGINT, reason, verified_at
 FROM ledger FULL JOIN live USING (date) FULL JOIN archive USING (date) FULL JOIN hourly USING (date)
     FULL JOIN daily USING (date) FULL JOIN pathstats.holds USING (date)
 ORDER BY date

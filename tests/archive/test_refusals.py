@@ -29,7 +29,7 @@ from pathstats_pipeline.archive.lifecycle import ArchiveRefusedError, Retention
 from pathstats_pipeline.archive.manifest import ManifestError
 from pathstats_pipeline.archive.publish import ArchiveError
 from pathstats_pipeline.cli import cli
-from pathstats_pipeline.defs import archive as assets
+from pathstats_pipeline.defs.resources import Clock
 from pathstats_pipeline.events.load import Load
 from pathstats_pipeline.events.window import HOUR, Window
 from pathstats_pipeline.storage.duck import WarehouseError
@@ -156,7 +156,7 @@ def test_m10_a_day_is_a_day_of_utc_wherever_the_host_stands(tmp_path: pathlib.Pa
 
 def test_m10_the_clocks_are_utc_wherever_the_host_stands(zone: str) -> None:
     """M10: what the commands and the assets take for now is UTC's."""
-    for clock in (terminal.now, assets._now):
+    for clock in (terminal.now, Clock().now):
         utc = dt.datetime.fromtimestamp(time.time(), dt.UTC).replace(tzinfo=None)
         assert abs(clock() - utc) < MINUTE, zone
 

@@ -27,8 +27,11 @@ from pathstats_pipeline.storage.warehouse import open_warehouse
 pytestmark = pytest.mark.faults
 TESTS = pathlib.Path(__file__).parents[1]
 WINDOW = Window.of_day(DAY)
+WAVE = 5_000
+"""Deliveries that are in the queue at once: the local server looks through all of them for each call."""
 
 
+@pytest.mark.timeout(3 * 3_600)
 @pytest.mark.parametrize(("count", "kills"), [(rounds(5_000, full=50_000), rounds(25, full=50))])
 def test_m11_killed_consumers_lose_nothing_and_double_nothing(
     other_s3_server: str, tmp_path: pathlib.Path, count: int, kills: int
@@ -42,13 +45,16 @@ def check_kills(queues: Queues, server: str, folder: pathlib.Path, count: int, k
     poison = {f"poison-{number}": f"{POISON} {number}" for number in range(count // 1000)}
     texts = {f"m{number}": body(event(number, hour=number % 3)) for number in range(count - len(poison))}
     sent = deliveries({**texts, **poison}, seed=count)
-    queues.send(sent)
     order = Order(server, queues.queue.url, queues.letters.url, str(folder / "landing"), 500, hidden_seconds=5)
     killed = 0
     rng = random.Random(kills)  # noqa: S311 - test data
+    waves = [sent[start : start + WAVE] for start in range(0, len(sent), WAVE)]
     with nursing(folder) as nursery:
-        while queues.queue.depth().messages:
-            killed += _run(nursery, order, rng.uniform(0.05, 1.0) if killed < kills else None)
+        for number, wave in enumerate(waves, start=1):
+            queues.send(wave)
+            while queues.queue.depth().messages:
+                to_come = killed < kills * number / len(waves)
+                killed += _run(nursery, order, rng.uniform(0.05, 1.0) if to_come else None)
     assert killed == kills
     landing = landing_at(folder / "landing")
     with open_warehouse(folder / "warehouse.duckdb", lock_timeout_seconds=5) as warehouse:
