@@ -12,6 +12,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 
 import dagster as dg
@@ -117,12 +118,14 @@ def _range(first: str, last: str) -> dict[str, str]:
 def _run(job_name: str, tags: Mapping[str, str], assets: Sequence[str] = ()) -> None:
     """Run a job, or some of its assets, in this process on the configured instance."""
     job = defs.resolve_job_def(job_name)
-    with dg.DagsterInstance.get() as instance, abandoned.living(instance) as living:
+    run_id = str(uuid.uuid4())
+    with dg.DagsterInstance.get() as instance, abandoned.living(instance, run_id):
         abandoned.give_up(instance)
         result = job.execute_in_process(
             instance=instance,
+            run_id=run_id,
             # By this tag the UI's timeline and job pages find runs of the code location.
-            tags={**tags, **living, ".dagster/repository": f"__repository__@{LOCATION}"},
+            tags={**tags, ".dagster/repository": f"__repository__@{LOCATION}"},
             partition_key=tags.get("dagster/partition"),
             asset_selection=[dg.AssetKey(asset) for asset in assets] or None,
             # What a command has to say of a failure is one line; the whole story is in the UI.

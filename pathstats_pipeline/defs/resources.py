@@ -20,6 +20,7 @@ from pydantic import Field
 from pathstats_pipeline.archive.claims import Claimant
 from pathstats_pipeline.archive.lifecycle import Retention
 from pathstats_pipeline.archive.strategy import SizeRule
+from pathstats_pipeline.defs.abandoned import LivingResource
 from pathstats_pipeline.events.window import naive_utc
 from pathstats_pipeline.intake.consumer import Bounds, Consumer, object_ingester
 from pathstats_pipeline.intake.dead_letters import bury
@@ -37,7 +38,7 @@ from pathstats_pipeline.storage.queue import SqsQueue
 from pathstats_pipeline.storage.warehouse import Warehouse, open_warehouse
 
 
-class WarehouseResource(DuckDBResource):
+class WarehouseResource(LivingResource, DuckDBResource):
     """The DuckDB warehouse; one run at a time holds it, the others wait."""
 
     lock_timeout_seconds: float = Field(default=3_600.0, description="how long to wait for the file")
@@ -107,7 +108,7 @@ class LandingZone(dg.ConfigurableResource[Any]):
         return landing_zone(self.uri, self.s3.get_client)
 
 
-class MessageQueues(dg.ConfigurableResource[Any]):
+class MessageQueues(LivingResource):
     """The queue that events come by, and its dead letters; what each number means stands in settings.py."""
 
     s3: dg.ResourceDependency[S3Resource]
