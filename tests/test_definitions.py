@@ -69,8 +69,8 @@ def test_hours_go_in_ranges_and_archived_days_one_by_one() -> None:
 
     assert policies["raw_events"] == policies["path_stats_hourly"]
     assert {key: policy and policy.max_partitions_per_run for key, policy in policies.items()} == {
-        "raw_events": 24,
-        "path_stats_hourly": 24,
+        "raw_events": 168,
+        "path_stats_hourly": 168,
         "path_stats_daily": 31,
         "events_archive": None,
         "archive_metadata": None,

@@ -19,12 +19,11 @@ import dagster as dg
 
 from pathstats_pipeline.definitions import defs
 from pathstats_pipeline.defs import abandoned
-from pathstats_pipeline.defs.partitions import DAILY, FIRST_HOUR
+from pathstats_pipeline.defs.partitions import DAILY, FIRST_HOUR, HOURS_PER_RUN
 from pathstats_pipeline.defs.presentation import day_key, hour_key
 from pathstats_pipeline.events.window import HOUR, Window
 
 LOCATION = "pathstats_pipeline"
-HOURS_PER_LAUNCH = 24 * 7
 STOP_SECONDS = 30
 _PACKAGE = pathlib.Path(__file__).absolute().parents[1]
 _SHIPPED = (_PACKAGE / "dagster.yaml", _PACKAGE.parent / "dagster.yaml")
@@ -74,7 +73,7 @@ def build_hours(window: Window) -> Iterator[Window]:
     """Materialise the hourly assets of a window, a run for each week of it; yields each span when it is done."""
     start = window.start
     while start < window.end:
-        span = Window(start, min(window.end, start + HOURS_PER_LAUNCH * HOUR))
+        span = Window(start, min(window.end, start + HOURS_PER_RUN * HOUR))
         _run("hourly", _range(hour_key(span.start), hour_key(span.end - HOUR)))
         yield span
         start = span.end
