@@ -41,7 +41,7 @@ crash-table: $(READY) ## A day killed at every boundary of its life, and 500 pai
 	@cd tests && ../$(BIN)/python -m faults.crash_table --pairs 250
 	@cd tests && ../$(BIN)/python -m faults.crash_table --pairs 250 --multipart
 
-month: $(VENV)/.bench-ready ## A simulated month of a million events a day, with kills; plots it.
+month: $(READY) ## A simulated month of a million events a day, with kills; plots it.
 	@cd tests && ../$(BIN)/python -m faults.month --plot ../docs/images/month.png
 
 lint: $(READY) ## Format, lint, types, import layers.
