@@ -85,6 +85,12 @@ class Settings(pydantic_settings.BaseSettings):
         float, pydantic.Field(ge=0, le=87_840, description="hours that events stay after their archive was verified")
     ] = 0.0
     cleanup_batch_rows: Annotated[int, pydantic.Field(ge=1, le=1_000_000)] = 5_000
+    max_rejected_share: Annotated[
+        float, pydantic.Field(ge=0, le=1, description="a larger share of an hour's lines rejected is an alarm")
+    ] = 0.05
+    hot_store_limit_gb: Annotated[
+        float | None, pydantic.Field(gt=0, description="GiB that the warehouse may take; unset, what its disk has")
+    ] = None
     lock_timeout_seconds: Annotated[
         float, pydantic.Field(gt=0, description="how long a run waits for the warehouse before it gives up")
     ] = 3_600.0
