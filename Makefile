@@ -41,7 +41,7 @@ crash-table: $(READY) ## A day killed at every boundary of its life, and 500 pai
 	@cd tests && ../$(BIN)/python -m faults.crash_table --pairs 250
 	@cd tests && ../$(BIN)/python -m faults.crash_table --pairs 250 --multipart
 
-month: $(VENV)/.bench-ready ## A simulated month of a million events a day, with kills; plots it.
+month: $(READY) ## A simulated month of a million events a day, with kills; plots it.
 	@cd tests && ../$(BIN)/python -m faults.month --plot ../docs/images/month.png
 
 fortnight: $(READY) ## Fourteen simulated days under the real daemon, as a table of what ran when.
@@ -65,7 +65,7 @@ bench: $(VENV)/.bench-ready ## Compare with peers, in one process run; prints ra
 	@$(BIN)/python -m benchmarks
 
 lock: ## Resolve the lock anew (needs uv).
-	uv pip compile pyproject.toml --extra local --extra dev --universal --python-version 3.11 \
+	uv pip compile pyproject.toml --extra local --extra postgres --extra dev --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-annotate --no-header -q -o requirements.lock
 	uv pip compile pyproject.toml --extra bench -c requirements.lock --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-annotate --no-header -q -o requirements-bench.lock

@@ -97,6 +97,12 @@ class Settings(pydantic_settings.BaseSettings):
     archive_after_hours: Annotated[
         float, pydantic.Field(ge=0, le=8_784, description="how long after its end a day is archived")
     ] = 2.0
+    max_rejected_share: Annotated[
+        float, pydantic.Field(ge=0, le=1, description="a larger share of an hour's lines rejected is an alarm")
+    ] = 0.05
+    hot_store_limit_gb: Annotated[
+        float | None, pydantic.Field(gt=0, description="GiB that the warehouse may take; unset, what its disk has")
+    ] = None
     lock_timeout_seconds: Annotated[
         float, pydantic.Field(gt=0, description="how long a run waits for the warehouse before it gives up")
     ] = 3_600.0

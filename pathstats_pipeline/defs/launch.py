@@ -136,9 +136,9 @@ def _run(job_name: str, tags: Mapping[str, str], assets: Sequence[str] = ()) -> 
 
 
 def _failure_of(result: dg.ExecuteInProcessResult) -> str:
-    """The first failed check of a run, or its first failed step with the error that was raised there, in one line."""
+    """The blocking check that failed, or the first failed step with the error that was raised there, in one line."""
     for check in result.get_asset_check_evaluations():
-        if not check.passed:
+        if check.blocking and not check.passed:
             return f"{check.check_name}: {_one_line(check.description or 'failed')} (run {result.run_id})"
     for event in result.all_events:
         if event.is_step_failure and event.step_failure_data.error:
