@@ -1,6 +1,7 @@
 """A process that is killed in the middle of a run leaves nothing that the next one, or a sensor, would wait for."""
 
 import datetime as dt
+import fcntl
 import os
 import pathlib
 import signal
@@ -47,6 +48,9 @@ def _wait_for_slot(home: pathlib.Path) -> bool:
     end = time.monotonic() + LIMIT_SECONDS
     while time.monotonic() < end:
         if (home / "dagster" / "dagster.yaml").exists() and (home / "dagster" / "history").exists():
+            # Two that open a fresh instance at once damage it: the command makes it while it holds this lock.
+            with (home / "dagster" / ".init.lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
             with dg.DagsterInstance.from_config(str(home / "dagster")) as instance:
                 if instance.event_log_storage.get_concurrency_info("duckdb").claimed_slots:
                     return True
