@@ -197,6 +197,7 @@ for command in (
     archive_commands.archive,
     archive_commands.verify,
     archive_commands.restore,
+    archive_commands.recover,
     archive_commands.cleanup,
     archive_commands.hold,
     archive_commands.status,
