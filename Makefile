@@ -62,7 +62,7 @@ bench: $(VENV)/.bench-ready ## Compare with peers, in one process run; prints ra
 	@$(BIN)/python -m benchmarks
 
 lock: ## Resolve the lock anew (needs uv).
-	uv pip compile pyproject.toml --extra local --extra dev --universal --python-version 3.11 \
+	uv pip compile pyproject.toml --extra local --extra postgres --extra dev --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-annotate --no-header -q -o requirements.lock
 	uv pip compile pyproject.toml --extra bench -c requirements.lock --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-annotate --no-header -q -o requirements-bench.lock

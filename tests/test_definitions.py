@@ -86,14 +86,16 @@ def test_jobs_are_pinned() -> None:
 def test_sensors_are_pinned_and_on() -> None:
     """What comes by the queue, or late, is noticed without anybody's doing."""
     found = {sensor.name: sensor for sensor in defs.sensors or []}
-    assert {name: {job.name for job in sensor.jobs} for name, sensor in found.items()} == {
+    assert {name: {job.name for job in (sensor.jobs if sensor.has_jobs else [])} for name, sensor in found.items()} == {
         "due_runs": {"hourly", "daily", "archive", "cleanup"},
         "queue_messages": {"drain"},
+        "alarms": set(),
     }
     assert {sensor.default_status for sensor in found.values()} == {dg.DefaultSensorStatus.RUNNING}
     assert {name: sensor.minimum_interval_seconds for name, sensor in found.items()} == {
         "due_runs": 60,
         "queue_messages": 30,
+        "alarms": 60,
     }
 
 
