@@ -13,6 +13,7 @@ from pathstats_pipeline.archive.recover import recover as recover_days
 from pathstats_pipeline.archive.restore import restore_day, restore_to_warehouse
 from pathstats_pipeline.events.window import Window
 from pathstats_pipeline.settings import load_settings
+from pathstats_pipeline.storage.compaction import backup as copy_warehouse
 from pathstats_pipeline.storage.connect import archive_objects, landing_zone, s3_client
 from pathstats_pipeline.terminal import Day, now, s3_of, warehouse_of
 
@@ -90,6 +91,18 @@ def restore(date: dt.date, directory: pathlib.Path | None, *, to_warehouse: bool
                 restored += rows
             if restored and date not in warehouse.holds():
                 report.note(f"clean-up may delete them again; to keep them: pathstats hold {date} --reason WHY")
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=pathlib.Path, dir_okay=False))
+def backup(file: pathlib.Path) -> None:
+    """Copy the warehouse to FILE while everything runs: it is held meanwhile, and FILE is replaced at the end.
+
+    Statistics and the ledger as they stand between two runs. docs/operations.md has how to come back from it.
+    """
+    settings = load_settings()
+    size = copy_warehouse(settings.warehouse_path, file, lock_timeout_seconds=settings.lock_timeout_seconds)
+    report.say(f"{file}: {size:,} bytes")
 
 
 @click.command()

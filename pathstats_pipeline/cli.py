@@ -198,6 +198,7 @@ for command in (
     archive_commands.verify,
     archive_commands.restore,
     archive_commands.recover,
+    archive_commands.backup,
     archive_commands.cleanup,
     archive_commands.hold,
     archive_commands.status,

@@ -10,7 +10,7 @@ import dagster as dg
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
 warnings.filterwarnings("ignore", category=dg.PreviewWarning)
 
-from pathstats_pipeline.defs import alarms, archive, events, jobs, queue, resources, sensors, stats  # noqa: E402 - after the filter, see above
+from pathstats_pipeline.defs import alarms, archive, events, jobs, purge, queue, resources, sensors, stats  # noqa: E402 - after the filter, see above
 from pathstats_pipeline.settings import load_settings  # noqa: E402 - the same
 
 
@@ -26,7 +26,8 @@ def build_defs(**overrides: Any) -> dg.Definitions:
             archive.events_cleanup,
         ],
         asset_checks=[archive.archive_verified, queue.queue_backlog, queue.consumer_heartbeat],
-        jobs=[jobs.hourly_job, jobs.daily_job, jobs.archive_job, jobs.cleanup_job, queue.drain_job],
+        jobs=[jobs.hourly_job, jobs.daily_job, jobs.archive_job, jobs.cleanup_job, queue.drain_job, purge.purge_job],
+        schedules=[purge.purge_runs_daily],
         sensors=[sensors.due_runs, queue.queue_messages, alarms.alarms],
         resources={**resources.resources_of(load_settings()), **overrides},
         # Steps of a run wait for the one warehouse anyway; a process for each of them would only cost its start.

@@ -107,7 +107,7 @@ class Settings(pydantic_settings.BaseSettings):
         str | None, pydantic.Field(pattern=r"^https?://[^/\s]+\S*$", description="of Dagster's UI, for links in alarms")
     ] = None
     keep_runs_days: Annotated[
-        int, pydantic.Field(ge=7, le=3_660, description="how long runs that nothing depends on stay in Dagster")
+        int, pydantic.Field(ge=31, le=3_660, description="how long runs that nothing depends on stay in Dagster")
     ] = 90
     lock_timeout_seconds: Annotated[
         float, pydantic.Field(gt=0, description="how long a run waits for the warehouse before it gives up")

@@ -273,6 +273,17 @@ class AlarmWebhook(dg.ConfigurableResource[Any]):
             post(url.get_secret_value(), message)
 
 
+class Housekeeping(dg.ConfigurableResource[Any]):
+    """How long runs stay; what the number means stands in settings.py."""
+
+    keep_runs_days: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """What the settings say."""
+        return cls(keep_runs_days=settings.keep_runs_days)
+
+
 class Clock(dg.ConfigurableResource[Any]):
     """What time it is. A resource, so that whoever tries out a fortnight needn't wait for one."""
 
@@ -300,5 +311,6 @@ def resources_of(settings: Settings) -> dict[str, Any]:
         "rules": Rules.of(settings),
         "automation": Automation.of(settings),
         "alarm_webhook": AlarmWebhook.of(settings),
+        "housekeeping": Housekeeping.of(settings),
         "clock": Clock(),
     }

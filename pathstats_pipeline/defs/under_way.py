@@ -15,10 +15,12 @@ from dagster._core.definitions.partitions.subset import PartitionsSubset, TimeWi
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus, PartitionBackfill
 
 from pathstats_pipeline.defs.abandoned import give_up
-from pathstats_pipeline.defs.jobs import DRAIN_JOB, UNFINISHED
+from pathstats_pipeline.defs.jobs import DRAIN_JOB, PURGE_JOB, UNFINISHED
 from pathstats_pipeline.defs.partitions import window_of_key
 from pathstats_pipeline.events.window import Window, naive_utc
 
+_OF_NO_TIME: Final = {DRAIN_JOB, PURGE_JOB}
+"""Jobs that touch neither hours nor days."""
 _RUNS_LOOKED_AT: Final = 500
 _BACKFILLS_LOOKED_AT: Final = 50
 _ALL_TIME: Final = Window(Window.of_day(dt.date.min).start, Window.of_day(dt.date(9999, 12, 30)).end)
@@ -34,7 +36,7 @@ def under_way(instance: dg.DagsterInstance) -> list[Window]:
     going = BulkActionsFilter(statuses=[BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING])
     backfills = instance.get_backfills(filters=going, limit=_BACKFILLS_LOOKED_AT)
     of_backfills = [window for backfill in backfills for window in _windows_of(backfill)]
-    return [*of_backfills, *(_window_of(run) for run in runs if run.job_name != DRAIN_JOB)]
+    return [*of_backfills, *(_window_of(run) for run in runs if run.job_name not in _OF_NO_TIME)]
 
 
 def _window_of(run: dg.DagsterRun) -> Window:
