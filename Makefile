@@ -47,11 +47,12 @@ month: $(READY) ## A simulated month of a million events a day, with kills; plot
 fortnight: $(READY) ## Fourteen simulated days under the real daemon, as a table of what ran when.
 	@cd tests && ../$(BIN)/python -m faults.fortnight
 
-lint: $(READY) ## Format, lint, types, import layers.
+lint: $(READY) ## Format, lint, types, import layers, the Dockerfile.
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/hadolint deploy/Dockerfile
 
 format: $(READY) ## Rewrite the code in the house's format.
 	@$(BIN)/ruff format .
@@ -67,6 +68,8 @@ bench: $(VENV)/.bench-ready ## Compare with peers, in one process run; prints ra
 lock: ## Resolve the lock anew (needs uv).
 	uv pip compile pyproject.toml --extra local --extra postgres --extra dev --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-annotate --no-header -q -o requirements.lock
+	uv pip compile pyproject.toml --extra postgres --extra build -c requirements.lock --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-annotate --no-header -q -o requirements-image.lock
 	uv pip compile pyproject.toml --extra bench -c requirements.lock --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-annotate --no-header -q -o requirements-bench.lock
 

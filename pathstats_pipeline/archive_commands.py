@@ -9,10 +9,12 @@ from pathstats_pipeline import archive_report, report
 from pathstats_pipeline.archive.audit import audit, memory_of
 from pathstats_pipeline.archive.cleanup import plan_cleanup
 from pathstats_pipeline.archive.day import manifests_of, verified_manifests
+from pathstats_pipeline.archive.recover import recover as recover_days
 from pathstats_pipeline.archive.restore import restore_day, restore_to_warehouse
 from pathstats_pipeline.events.window import Window
 from pathstats_pipeline.settings import load_settings
-from pathstats_pipeline.storage.connect import archive_objects
+from pathstats_pipeline.storage.compaction import backup as copy_warehouse
+from pathstats_pipeline.storage.connect import archive_objects, landing_zone, s3_client
 from pathstats_pipeline.terminal import Day, now, s3_of, warehouse_of
 
 
@@ -89,6 +91,35 @@ def restore(date: dt.date, directory: pathlib.Path | None, *, to_warehouse: bool
                 restored += rows
             if restored and date not in warehouse.holds():
                 report.note(f"clean-up may delete them again; to keep them: pathstats hold {date} --reason WHY")
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=pathlib.Path, dir_okay=False))
+def backup(file: pathlib.Path) -> None:
+    """Copy the warehouse to FILE while everything runs: it is held meanwhile, and FILE is replaced at the end.
+
+    Statistics and the ledger as they stand between two runs. docs/operations.md has how to come back from it.
+    """
+    settings = load_settings()
+    size = copy_warehouse(settings.warehouse_path, file, lock_timeout_seconds=settings.lock_timeout_seconds)
+    report.say(f"{file}: {size:,} bytes")
+
+
+@click.command()
+def recover() -> None:
+    """Make the ledger of a lost warehouse anew from the archive, in an empty one; stop Dagster before.
+
+    Every archived day is read back, and entered as cleaned up: its events are read from the archive from then on. What
+    is not archived yet is loaded from the landing zone, and statistics are built, by `pathstats build` afterwards. A
+    second run enters nothing; a day that can't be recovered is named, and the others are.
+    """
+    settings = load_settings()
+    with s3_of(settings), warehouse_of(settings) as warehouse:
+        landing = landing_zone(settings.landing_uri, lambda: s3_client(settings))
+        days = recover_days(warehouse, archive_objects(settings), landing, now)
+        problems = archive_report.recovered(report.progress(days, "reading back", unit="days"))
+    if problems:
+        raise click.ClickException(f"{len(problems)} day(s) left as they were, first: {problems[0]}")
 
 
 @click.command()

@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from pathstats_pipeline import report
 from pathstats_pipeline.archive.audit import Finding, Kind
+from pathstats_pipeline.archive.recover import RecoveredDay
 from pathstats_pipeline.archive.status import DayFacts, Status
 
 
@@ -54,3 +55,17 @@ def status(found: Status, *, form: str) -> None:
 def _day_facts(day: DayFacts, now: dt.datetime) -> dict[str, Any]:
     facts = {"date": day.date, "state": day.state(now).value, "hold": day.hold, "loads": day.loads}
     return {**facts, **{name: getattr(day, name) for name in (*_DAY_COLUMNS, "generations", "unfinished")}}
+
+
+def recovered(days: Iterable[RecoveredDay]) -> list[str]:
+    """Each archived day of a lost warehouse as it is entered, or why it isn't; the latter, all of them."""
+    problems, entered = [], 0
+    for day in days:
+        if day.problem is not None:
+            problems.append(f"{day.date}: {day.problem}")
+            report.say(f"{problems[-1]}: left as it was")
+        elif day.generations:
+            report.say(f"{day.date}: {day.generations} generation(s), {day.loads:,} load(s), {day.events:,} event(s)")
+        entered += day.events
+    report.say(f"{entered:,} archived event(s) entered in the ledger")
+    return problems

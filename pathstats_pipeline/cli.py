@@ -1,6 +1,6 @@
 """The command line. Each command: read the settings, call one function of a room, print facts.
 
-The archive's are in archive_commands.py, `watch` is in watch_command.py, what all of them share is in terminal.py.
+The archive's are in archive_commands.py, `metrics` and `watch` in files of their own, what all share in terminal.py.
 
 Errors are one line on stderr and exit code 1; wrong usage is exit code 2. Nothing is reckoned here. Dagster is
 imported only by the commands that launch runs, through defs/launch.py, because its import alone takes seconds.
@@ -15,7 +15,7 @@ import traceback
 
 import click
 
-from pathstats_pipeline import archive_commands, queue_commands, report, watch_command
+from pathstats_pipeline import archive_commands, metrics_command, queue_commands, report, watch_command
 from pathstats_pipeline.events.templates import foldings, load_rules
 from pathstats_pipeline.events.window import Window
 from pathstats_pipeline.intake.choice import FORMAT_NAMES, format_chooser
@@ -197,9 +197,12 @@ for command in (
     archive_commands.archive,
     archive_commands.verify,
     archive_commands.restore,
+    archive_commands.recover,
+    archive_commands.backup,
     archive_commands.cleanup,
     archive_commands.hold,
     archive_commands.status,
+    metrics_command.metrics,
     queue_commands.queue,
     watch_command.watch,
 ):

@@ -10,7 +10,19 @@ import dagster as dg
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
 warnings.filterwarnings("ignore", category=dg.PreviewWarning)
 
-from pathstats_pipeline.defs import archive, checks, events, jobs, pages, queue, resources, sensors, stats  # noqa: E402 - after the filter, see above
+from pathstats_pipeline.defs import (  # noqa: E402 - after the filter, see above
+    alarms,
+    archive,
+    checks,
+    events,
+    jobs,
+    pages,
+    purge,
+    queue,
+    resources,
+    sensors,
+    stats,
+)
 from pathstats_pipeline.settings import load_settings  # noqa: E402 - the same
 
 
@@ -36,8 +48,9 @@ def build_defs(**overrides: Any) -> dg.Definitions:
             queue.queue_backlog,
             queue.consumer_heartbeat,
         ],
-        jobs=[jobs.hourly_job, jobs.daily_job, jobs.archive_job, jobs.cleanup_job, queue.drain_job],
-        sensors=[sensors.due_runs, queue.queue_messages],
+        jobs=[jobs.hourly_job, jobs.daily_job, jobs.archive_job, jobs.cleanup_job, queue.drain_job, purge.purge_job],
+        schedules=[purge.purge_runs_daily],
+        sensors=[sensors.due_runs, queue.queue_messages, alarms.alarms],
         resources={**resources.resources_of(settings), **overrides},
         # Steps of a run wait for the one warehouse anyway; a process for each of them would only cost its start.
         executor=dg.in_process_executor,

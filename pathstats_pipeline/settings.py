@@ -18,6 +18,8 @@ from pathstats_pipeline.events.templates import load_rules
 from pathstats_pipeline.stats.pairs import SketchChoice
 
 DEFAULT_BUCKET: Final = "pathstats"
+_SECRETS: Final = {"alarm_webhook_url"}
+"""What no message repeats."""
 _BUCKET: Final = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
 
 
@@ -103,6 +105,16 @@ class Settings(pydantic_settings.BaseSettings):
     hot_store_limit_gb: Annotated[
         float | None, pydantic.Field(gt=0, description="GiB that the warehouse may take; unset, what its disk has")
     ] = None
+    alarm_webhook_url: Annotated[
+        pydantic.SecretStr | None,
+        pydantic.Field(description="where Slack-compatible messages of failures go; a secret"),
+    ] = None
+    dagster_url: Annotated[
+        str | None, pydantic.Field(pattern=r"^https?://[^/\s]+\S*$", description="of Dagster's UI, for links in alarms")
+    ] = None
+    keep_runs_days: Annotated[
+        int, pydantic.Field(ge=31, le=3_660, description="how long runs that nothing depends on stay in Dagster")
+    ] = 90
     lock_timeout_seconds: Annotated[
         float, pydantic.Field(gt=0, description="how long a run waits for the warehouse before it gives up")
     ] = 3_600.0
@@ -124,6 +136,13 @@ class Settings(pydantic_settings.BaseSettings):
             if "://" in value:
                 raise ValueError("is neither a directory nor s3://bucket/prefix")
             _refuse_file(pathlib.Path(value))
+        return value
+
+    @pydantic.field_validator("alarm_webhook_url")
+    @classmethod
+    def _webhook_is_one(cls, value: pydantic.SecretStr | None) -> pydantic.SecretStr | None:
+        if value and not re.match(r"^https?://[^/\s]+\S*$", value.get_secret_value()):
+            raise ValueError("is no http or https URL")
         return value
 
     @pydantic.field_validator("home")
@@ -224,7 +243,9 @@ class Settings(pydantic_settings.BaseSettings):
 
 def _in_words(problem: Mapping[str, Any]) -> str:
     reason = " ".join(problem["msg"].removeprefix("Value error, ").split())
-    return f"PATHSTATS_{str(problem['loc'][0]).upper()}={problem['input']!r}: {reason}"
+    name = str(problem["loc"][0])
+    value = "…" if name in _SECRETS else repr(problem["input"])
+    return f"PATHSTATS_{name.upper()}={value}: {reason}"
 
 
 def _refuse_file(path: pathlib.Path) -> None:

@@ -135,21 +135,35 @@ def test_hours_go_in_ranges_and_archived_days_one_by_one() -> None:
 
 def test_jobs_are_pinned() -> None:
     """A renamed job loses its history in the UI."""
-    assert {job.name for job in defs.jobs or []} == {"hourly", "daily", "archive", "cleanup", "drain"}
+    assert {job.name for job in defs.jobs or []} == {"hourly", "daily", "archive", "cleanup", "drain", "purge_runs"}
 
 
 def test_sensors_are_pinned_and_on() -> None:
     """What comes by the queue, or late, is noticed without anybody's doing."""
     found = {sensor.name: sensor for sensor in defs.sensors or []}
-    assert {name: {job.name for job in sensor.jobs} for name, sensor in found.items()} == {
+    assert {name: {job.name for job in (sensor.jobs if sensor.has_jobs else [])} for name, sensor in found.items()} == {
         "due_runs": {"hourly", "daily", "archive", "cleanup"},
         "queue_messages": {"drain"},
+        "alarms": set(),
     }
     assert {sensor.default_status for sensor in found.values()} == {dg.DefaultSensorStatus.RUNNING}
     assert {name: sensor.minimum_interval_seconds for name, sensor in found.items()} == {
         "due_runs": 60,
         "queue_messages": 30,
+        "alarms": 60,
     }
+
+
+def test_the_schedule_is_pinned_and_on() -> None:
+    """Else Dagster's storage grows for ever."""
+    [schedule] = defs.schedules or []
+    assert isinstance(schedule, dg.ScheduleDefinition)
+    assert (schedule.name, schedule.job.name, schedule.cron_schedule) == (
+        "purge_runs_daily",
+        "purge_runs",
+        "40 3 * * *",
+    )
+    assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
 
 
 def test_a_run_of_hours_asks_nothing_of_the_queue() -> None:

@@ -5,13 +5,16 @@ Every part of a key comes from a date, a number or a hexadecimal digest, so no e
 
 import datetime as dt
 import re
+from collections.abc import Iterable
 from typing import Final
 
 from pathstats_pipeline.archive.jsonl import Digest
 
 FOLDERS: Final = ("events/", "metadata/", "claims/", "probe/")
 """What every key begins with, below the archive's prefix; the last are those of storage/probe.py."""
-_MANIFEST: Final = re.compile(r"metadata/dt=(?P<date>\d{4}-\d{2}-\d{2})/g(?P<generation>\d{4,})\.json")
+MANIFESTS: Final = "metadata/"
+"""What the key of every manifest begins with."""
+_MANIFEST: Final = re.compile(rf"{MANIFESTS}dt=(?P<date>\d{{4}}-\d{{2}}-\d{{2}})/g(?P<generation>\d{{4,}})\.json")
 
 
 def object_key(date: dt.date, generation: int, digest: Digest) -> str:
@@ -32,6 +35,12 @@ def manifest_folder(date: dt.date) -> str:
 def is_manifest_key(key: str) -> bool:
     """Whether a key below the archive's prefix names a manifest."""
     return _MANIFEST.fullmatch(key) is not None
+
+
+def archived_days(manifest_keys: Iterable[str]) -> list[dt.date]:
+    """The days of these keys that name manifests, each once, in order."""
+    matches = filter(None, map(_MANIFEST.fullmatch, manifest_keys))
+    return [dt.date.fromisoformat(date) for date in sorted({match["date"] for match in matches})]
 
 
 def claim_folder(date: dt.date, generation: int) -> str:

@@ -10,6 +10,8 @@ HOURLY_ASSETS = ("raw_events", "path_stats_hourly")
 DAILY_ASSETS = ("path_stats_daily",)
 DRAIN_JOB = "drain"
 """The job of queue.py."""
+PURGE_JOB = "purge_runs"
+"""The job of purge.py."""
 UNFINISHED = (
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,

@@ -17,6 +17,7 @@ from dagster_aws.s3 import S3Resource
 from dagster_duckdb import DuckDBResource
 from pydantic import Field
 
+from pathstats_pipeline.alarms.messages import Message
 from pathstats_pipeline.archive.claims import Claimant
 from pathstats_pipeline.archive.lifecycle import Retention
 from pathstats_pipeline.archive.strategy import SizeRule
@@ -25,7 +26,7 @@ from pathstats_pipeline.events.window import naive_utc
 from pathstats_pipeline.intake.consumer import Bounds, Consumer, object_ingester
 from pathstats_pipeline.intake.dead_letters import bury
 from pathstats_pipeline.intake.ingest import first_hour
-from pathstats_pipeline.settings import Settings
+from pathstats_pipeline.settings import Settings, load_settings
 from pathstats_pipeline.stats.pairs import SketchChoice
 from pathstats_pipeline.storage.compaction import Compaction, compact
 from pathstats_pipeline.storage.connect import landing_zone, local_queues, local_s3_of, queues
@@ -37,6 +38,7 @@ from pathstats_pipeline.storage.objects import S3Objects
 from pathstats_pipeline.storage.queue import SqsQueue
 from pathstats_pipeline.storage.space import Space, space_of
 from pathstats_pipeline.storage.warehouse import Warehouse, open_warehouse
+from pathstats_pipeline.storage.webhook import post
 
 
 class WarehouseResource(LivingResource, DuckDBResource):
@@ -263,6 +265,34 @@ class Automation(dg.ConfigurableResource[Any]):
         return dt.timedelta(hours=self.archive_after_hours)
 
 
+class AlarmWebhook(dg.ConfigurableResource[Any]):
+    """Where alarms go. The URL is no field: the UI shows fields, and it is a secret."""
+
+    is_set: bool
+    dagster_url: str | None = None
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """What the settings name."""
+        return cls(is_set=settings.alarm_webhook_url is not None, dagster_url=settings.dagster_url)
+
+    def post(self, message: Message) -> None:
+        """Send a message; raises WebhookError."""
+        if url := load_settings().alarm_webhook_url:
+            post(url.get_secret_value(), message)
+
+
+class Housekeeping(dg.ConfigurableResource[Any]):
+    """How long runs stay; what the number means stands in settings.py."""
+
+    keep_runs_days: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """What the settings say."""
+        return cls(keep_runs_days=settings.keep_runs_days)
+
+
 class Clock(dg.ConfigurableResource[Any]):
     """What time it is. A resource, so that whoever tries out a fortnight needn't wait for one."""
 
@@ -289,5 +319,7 @@ def resources_of(settings: Settings) -> dict[str, Any]:
         "message_queues": MessageQueues.of(settings, s3),
         "rules": Rules.of(settings),
         "automation": Automation.of(settings),
+        "alarm_webhook": AlarmWebhook.of(settings),
+        "housekeeping": Housekeeping.of(settings),
         "clock": Clock(),
     }

@@ -16,10 +16,12 @@ from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, WILL_RETRY_TAG
 
 from pathstats_pipeline.defs.abandoned import give_up
-from pathstats_pipeline.defs.jobs import DRAIN_JOB, UNFINISHED
+from pathstats_pipeline.defs.jobs import DRAIN_JOB, PURGE_JOB, UNFINISHED
 from pathstats_pipeline.defs.partitions import window_of_key
 from pathstats_pipeline.events.window import Window, naive_utc
 
+_OF_NO_TIME: Final = {DRAIN_JOB, PURGE_JOB}
+"""Jobs that touch neither hours nor days."""
 _RUNS_LOOKED_AT: Final = 500
 _BACKFILLS_LOOKED_AT: Final = 50
 _RETRIED_WITHIN: Final = dt.timedelta(minutes=10)
@@ -38,7 +40,7 @@ def under_way(instance: dg.DagsterInstance) -> list[Window]:
     runs = [*runs, *_to_be_retried(instance)]
     backfills = instance.get_backfills(filters=going, limit=_BACKFILLS_LOOKED_AT)
     of_backfills = [window for backfill in backfills for window in _windows_of(backfill)]
-    return [*of_backfills, *(_window_of(run) for run in runs if run.job_name != DRAIN_JOB)]
+    return [*of_backfills, *(_window_of(run) for run in runs if run.job_name not in _OF_NO_TIME)]
 
 
 def _to_be_retried(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:

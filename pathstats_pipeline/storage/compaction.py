@@ -1,4 +1,4 @@
-"""Giving space back: the warehouse's file is written anew without the blocks that clean-up has freed.
+"""Writing the warehouse's file anew: without the blocks that clean-up has freed, or elsewhere, as a backup.
 
 DuckDB fills freed blocks again, but hardly ever shortens its file, and blocks stay half full: with a hot window of
 three days, the file settled at almost twice what lives in it. A copy is as small as its content, and takes the file's
@@ -50,6 +50,29 @@ def compact(path: pathlib.Path, *, lock_timeout_seconds: float, deleted: bool = 
             copy.unlink(missing_ok=True)
             copy.with_name(f"{copy.name}.wal").unlink(missing_ok=True)
     return Compaction(before, path.stat().st_size)
+
+
+def backup(path: pathlib.Path, target: pathlib.Path, *, lock_timeout_seconds: float) -> int:
+    """Copy the warehouse as it stands, durably and under its lock; the size of the copy in bytes.
+
+    The copy is made beside `target` and takes its place by one rename: what can be seen there is whole, the backup
+    before it or this one. Raises WarehouseError, with `target` as it was, when it can't be done.
+    """
+    if not path.exists():
+        raise WarehouseError(f"there is no warehouse at {path}")
+    if target.exists() and target.samefile(path):
+        raise WarehouseError(f"{target} is the warehouse itself")
+    copy = target.with_name(f".{target.name}.unfinished")
+    with exclusive(lock_of(path), timeout_seconds=lock_timeout_seconds, what=str(path)):
+        try:
+            _copy(path, copy)
+            copy.replace(target)
+        except (duckdb.Error, OSError) as error:
+            raise WarehouseError(f"cannot copy {path} to {target}: {str(error).splitlines()[0]}") from error
+        finally:
+            copy.unlink(missing_ok=True)
+            copy.with_name(f"{copy.name}.wal").unlink(missing_ok=True)
+    return target.stat().st_size
 
 
 def _copy(path: pathlib.Path, copy: pathlib.Path) -> None:

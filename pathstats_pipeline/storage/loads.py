@@ -1,5 +1,6 @@
 """Loads: the ledger, and what changes together with it, in one transaction each. Reading events is in reading.py."""
 
+import dataclasses
 import datetime as dt
 from collections.abc import Callable, Iterable
 from typing import Any, Final
@@ -107,6 +108,16 @@ class Loads(Session):
             self._record_load(facts, now, rejected_load=True)
         return facts
 
+    def recover_loads(self, loads: Iterable[tuple[LoadFacts, Iterable[pl.DataFrame]]], now: dt.datetime) -> None:
+        """Enter loads in the ledger, whose events are elsewhere, with their rejected rows: all of them, or none."""
+        with self._transaction():
+            for facts, refused in loads:
+                rejected = 0
+                for rows in refused:
+                    self._insert_rejected(facts.load, rows, now)
+                    rejected += len(rows)
+                self._record_load(dataclasses.replace(facts, rejected=rejected), now, rejected_load=False)
+
     def _insert_rejected(self, load: Load, rows: pl.DataFrame, now: dt.datetime) -> None:
         if len(rows):
             columns = pl.lit(load.load_id).alias("load_id"), pl.lit(now, pl.Datetime("us")).alias("rejected_at")
@@ -116,8 +127,8 @@ class Loads(Session):
         load = facts.load
         values = (load.hour, load.load_id, rejected_load, facts.rows, facts.duplicates, facts.rejected, facts.digest)
         self._run(
-            "INSERT INTO pathstats.loads VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?)",
-            (*values, facts.first_event_time, facts.last_event_time, now),
+            "INSERT INTO pathstats.loads VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (*values, facts.first_event_time, facts.last_event_time, facts.deleted_rows, now),
         )
 
     def _without_known(self, hour: dt.datetime, events: pl.DataFrame) -> pl.DataFrame:
