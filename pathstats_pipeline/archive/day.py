@@ -28,6 +28,8 @@ WIDE_BATCH_ROWS = 100
 """The same where rows are megabytes wide."""
 STREAM_MEMORY_MB = 10
 """DuckDB's buffers while it streams; the day passes through them, it isn't kept in them."""
+SORT_MEMORY_MB = 24
+"""The same where an hour has several loads, which are sorted together a few batches at a time."""
 
 
 def manifests_of(objects: Objects, date: dt.date) -> list[Manifest]:
@@ -103,7 +105,8 @@ class Archiver:
         # Whoever began an upload to this very key before is dead, or was taken over by our claim.
         self.objects.abort_uploads(plan.key)
         try:
-            with self.warehouse.limited(STREAM_MEMORY_MB, threads=1):
+            is_sorted = len({load.hour for load in plan.loads}) < len(plan.loads)
+            with self.warehouse.limited(SORT_MEMORY_MB if is_sorted else STREAM_MEMORY_MB, threads=1):
                 batches = self.warehouse.stream_lines(plan.loads, BATCH_ROWS)
                 sent = publish(self.objects, plan, batches, claim.assert_held)
         except TooWideError:
