@@ -92,7 +92,8 @@ def test_an_asset_page_has_a_picture_and_a_table(page: Any) -> None:
     day = dt.datetime.now(dt.UTC).date() - DAY
     show(page, f"/assets/path_stats_daily?view=partitions&partition={day}", "top_paths")
     shoot(page, "asset-page")
-    page.get_by_text("[Show Table]").or_(page.get_by_text("Show table")).first.scroll_into_view_if_needed()
+    page.get_by_text("top_paths").first.scroll_into_view_if_needed()
+    shoot(page, "asset-table")
     page.get_by_text("[Show Markdown]").first.click()  # the UI shows longer ones in a dialogue
     picture = page.locator("img[src^='data:image/png']").first
     picture.wait_for()
