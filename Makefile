@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 # The local S3 server is on loopback; a proxy must not be asked for it.
 export NO_PROXY := 127.0.0.1,localhost
 
-.PHONY: help setup demo dev test test-faults crash-table month lint format bench lock clean
+.PHONY: help setup demo dev test test-faults crash-table month fortnight lint format bench lock clean
 
 help: ## This list.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -41,8 +41,11 @@ crash-table: $(READY) ## A day killed at every boundary of its life, and 500 pai
 	@cd tests && ../$(BIN)/python -m faults.crash_table --pairs 250
 	@cd tests && ../$(BIN)/python -m faults.crash_table --pairs 250 --multipart
 
-month: $(VENV)/.bench-ready ## A simulated month of a million events a day, with kills; plots it.
+month: $(READY) ## A simulated month of a million events a day, with kills; plots it.
 	@cd tests && ../$(BIN)/python -m faults.month --plot ../docs/images/month.png
+
+fortnight: $(READY) ## Fourteen simulated days under the real daemon, as a table of what ran when.
+	@cd tests && ../$(BIN)/python -m faults.fortnight
 
 lint: $(READY) ## Format, lint, types, import layers, the Dockerfile.
 	@$(BIN)/ruff format --check .

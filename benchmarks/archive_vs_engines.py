@@ -88,7 +88,7 @@ def compare(scale: Scale) -> Iterator[str]:
 def _ours(warehouse: Warehouse, generation: Generation, store: PartsToDirectory) -> None:
     shutil.rmtree(store.root, ignore_errors=True)
     with warehouse.limited(STREAM_MEMORY_MB, threads=1):
-        publish(store, generation, warehouse.stream_loads(generation.loads, BATCH_ROWS))
+        publish(store, generation, warehouse.stream_lines(generation.loads, BATCH_ROWS))
 
 
 def _duckdb(connection: duckdb.DuckDBPyConnection, copy: pathlib.Path) -> None:

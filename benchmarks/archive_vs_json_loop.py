@@ -6,9 +6,12 @@ The loop is run on a sample of the same events, and its time scaled to all of th
 import gzip
 import io
 import json
+import pathlib
+import tempfile
 from collections.abc import Iterator
 from typing import Final
 
+import duckdb
 import polars as pl
 
 from benchmarks import traffic
@@ -16,6 +19,8 @@ from benchmarks.comparison import Scale, line, take_turns
 from pathstats_pipeline.archive import gzipped, jsonl
 from pathstats_pipeline.archive.day import BATCH_ROWS
 from pathstats_pipeline.events.window import rfc3339
+from pathstats_pipeline.storage.duck import open_connection
+from pathstats_pipeline.storage.json_lines import line_of
 
 GOAL: Final = 0.167
 
@@ -26,24 +31,31 @@ def compare(scale: Scale) -> Iterator[str]:
     sample_rows = scale.pick(tiny=400, small=25_000, full=50_000)
     day = pl.concat(traffic.events(rows, traffic.HOUR))
     sample = day.gather_every(rows // sample_rows)
-    turns = take_turns(lambda: _ours(day), lambda: _loop(sample), rounds=scale.pick(tiny=1, small=5, full=3))
-    assert _rows(b"".join(gzipped.compress(map(jsonl.to_bytes, [jsonl.to_lines(sample)])))) == _rows(turns.peer)
+    with (
+        tempfile.TemporaryDirectory(prefix="pathstats-bench-") as folder,
+        open_connection(pathlib.Path(folder, "empty.duckdb"), lock_timeout_seconds=10) as connection,
+    ):
+        turns = take_turns(
+            lambda: _ours(connection, day), lambda: _loop(sample), rounds=scale.pick(tiny=1, small=5, full=3)
+        )
+        assert _rows(b"".join(gzipped.compress(_lines(connection, sample)))) == _rows(turns.peer)
     factor = rows / len(sample)
     yield f"archive_vs_json_loop: the peer's time is that of {len(sample)} events, times {factor:g}"
     yield line("archive_vs_json_loop", turns.ours_seconds, turns.peer_seconds * factor, GOAL)
 
 
-def _ours(events: pl.DataFrame) -> int:
+def _ours(connection: duckdb.DuckDBPyConnection, events: pl.DataFrame) -> int:
     """Bytes that the archive's lines and their digest come to."""
-    return sum(len(piece) for piece in gzipped.compress(_lines(events)))
+    return sum(len(piece) for piece in gzipped.compress(_lines(connection, events)))
 
 
-def _lines(events: pl.DataFrame) -> Iterator[memoryview]:
+def _lines(connection: duckdb.DuckDBPyConnection, events: pl.DataFrame) -> Iterator[memoryview]:
     digest = jsonl.Digest()
-    for batch in events.iter_slices(BATCH_ROWS):
-        lines = jsonl.to_lines(batch)
+    connection.register("events", events.to_arrow())
+    for batch in connection.execute(f"SELECT {line_of(traffic.HOUR)} FROM events").to_arrow_reader(BATCH_ROWS):
+        lines, text = jsonl.split_text(batch.column(0))
         digest += jsonl.digest_of(lines)
-        yield jsonl.to_buffer(lines)
+        yield text
     assert digest.rows == len(events)
 
 

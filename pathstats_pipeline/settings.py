@@ -99,6 +99,12 @@ class Settings(pydantic_settings.BaseSettings):
     archive_after_hours: Annotated[
         float, pydantic.Field(ge=0, le=8_784, description="how long after its end a day is archived")
     ] = 2.0
+    max_rejected_share: Annotated[
+        float, pydantic.Field(ge=0, le=1, description="a larger share of an hour's lines rejected is an alarm")
+    ] = 0.05
+    hot_store_limit_gb: Annotated[
+        float | None, pydantic.Field(gt=0, description="GiB that the warehouse may take; unset, what its disk has")
+    ] = None
     alarm_webhook_url: Annotated[
         pydantic.SecretStr | None,
         pydantic.Field(description="where Slack-compatible messages of failures go; a secret"),

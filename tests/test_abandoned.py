@@ -1,6 +1,7 @@
-"""A command that is killed in the middle of a run leaves nothing that the next one, or a sensor, would wait for."""
+"""A process that is killed in the middle of a run leaves nothing that the next one, or a sensor, would wait for."""
 
 import datetime as dt
+import fcntl
 import os
 import pathlib
 import signal
@@ -12,7 +13,7 @@ import dagster as dg
 import pytest
 from commands import PROJECT, Shell
 
-from pathstats_pipeline.defs.abandoned import COMMAND_TAG, give_up, living
+from pathstats_pipeline.defs.abandoned import give_up, living
 from pathstats_pipeline.sample import write_sample
 from pathstats_pipeline.storage.duck import exclusive, lock_of
 
@@ -39,7 +40,7 @@ def test_a_killed_build_is_finished_by_the_next_one(tmp_path: pathlib.Path) -> N
     with dg.DagsterInstance.from_config(str(home / "dagster")) as instance:
         assert instance.get_run_by_id(run.run_id).status is dg.DagsterRunStatus.FAILURE  # type: ignore[union-attr]
         assert not instance.event_log_storage.get_concurrency_info("duckdb").claimed_slots
-        assert not list((home / "dagster" / "commands").iterdir())
+        assert not list((home / "dagster" / "running").iterdir())
 
 
 def _wait_for_slot(home: pathlib.Path) -> bool:
@@ -47,6 +48,9 @@ def _wait_for_slot(home: pathlib.Path) -> bool:
     end = time.monotonic() + LIMIT_SECONDS
     while time.monotonic() < end:
         if (home / "dagster" / "dagster.yaml").exists() and (home / "dagster" / "history").exists():
+            # Two that open a fresh instance at once damage it: the command makes it while it holds this lock.
+            with (home / "dagster" / ".init.lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
             with dg.DagsterInstance.from_config(str(home / "dagster")) as instance:
                 if instance.event_log_storage.get_concurrency_info("duckdb").claimed_slots:
                     return True
@@ -61,31 +65,39 @@ def instance(tmp_path: pathlib.Path) -> dg.DagsterInstance:
     return dg.DagsterInstance.local_temp(str(tmp_path / "instance"))
 
 
-def _run(instance: dg.DagsterInstance, tags: dict[str, str]) -> dg.DagsterRun:
-    """A run that has started, and says whose it is."""
+def _run(instance: dg.DagsterInstance) -> str:
+    """The id of a run that has started."""
 
     @dg.job
     def some() -> None:
         pass
 
-    return instance.create_run_for_job(some, tags=tags, status=dg.DagsterRunStatus.STARTED)
+    return instance.create_run_for_job(some, status=dg.DagsterRunStatus.STARTED).run_id
 
 
 def test_only_what_died_here_is_given_up(instance: dg.DagsterInstance) -> None:
-    """A living command's runs stay, and those of other hosts, of the daemon, and of nobody."""
-    with living(instance) as tags:
-        mine = _run(instance, tags)
-        with living(instance) as others:
-            dead = _run(instance, others)
-        elsewhere = _run(instance, {COMMAND_TAG: "another-host/0123"})
-        daemons = _run(instance, {})
-
-        assert give_up(instance) == [dead.run_id]
+    """Living runs stay, also of a process that says so twice; and those of other hosts, and of nobody knows whom."""
+    mine, ended, elsewhere, dead = (_run(instance) for _ in range(4))
+    _die_holding(instance, dead)
+    with living(instance, ended):
+        pass
+    with living(instance, mine):
+        with living(instance, mine):
+            assert give_up(instance) == [dead]
         assert give_up(instance) == []
 
     statuses = {run.run_id: run.status for run in instance.get_runs()}
-    assert statuses[dead.run_id] is dg.DagsterRunStatus.FAILURE
-    assert {statuses[run.run_id] for run in (mine, elsewhere, daemons)} == {dg.DagsterRunStatus.STARTED}
+    assert statuses.pop(dead) is dg.DagsterRunStatus.FAILURE
+    assert statuses == dict.fromkeys([mine, ended, elsewhere], dg.DagsterRunStatus.STARTED)
+
+
+def _die_holding(instance: dg.DagsterInstance, run_id: str) -> None:
+    """A process that says that the run lives, and is killed."""
+    child = os.fork()
+    if not child:
+        with living(instance, run_id):
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
 
 
 def test_outside_of_a_checkout_commands_have_the_projects_instance_settings(tmp_path: pathlib.Path) -> None:

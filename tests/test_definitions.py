@@ -9,6 +9,8 @@ import dagster as dg
 import pytest
 
 from pathstats_pipeline.definitions import defs
+from pathstats_pipeline.events.schema import EVENT_NAMES
+from pathstats_pipeline.storage.tables import TABLES
 
 KEYS = {"raw_events", "path_stats_hourly", "path_stats_daily", "events_archive", "archive_metadata", "events_cleanup"}
 UPSTREAM = {
@@ -53,13 +55,66 @@ def test_the_archive_is_gated_by_a_blocking_check_for_each_day() -> None:
     checks = {f"{key.asset_key.to_user_string()}: {key.name}": key for key in graph.asset_check_keys}
 
     others = {
+        "raw_events: rejected_share",
+        "raw_events: hot_store_size",
+        "path_stats_hourly: requests_sum_to_events",
+        "path_stats_daily: hours_complete",
         "path_stats_daily: sketches_readable",
+        "events_archive: statistics_equal_archive",
         "raw_events: queue_backlog",
         "raw_events: consumer_heartbeat",
     }
     assert set(checks) == {"events_archive: archive_verified", *others}
     assert graph.get_check_spec(checks["events_archive: archive_verified"]).blocking
     assert not any(graph.get_check_spec(checks[name]).blocking for name in others)
+
+
+@pytest.mark.parametrize("name", sorted(key.name for key in defs.resolve_asset_graph().asset_check_keys))
+def test_every_check_says_what_to_do(name: str) -> None:
+    """It is read by whoever is woken by it."""
+    graph = defs.resolve_asset_graph()
+    [description] = [graph.get_check_spec(key).description for key in graph.asset_check_keys if key.name == name]
+
+    assert len(description or "") > 100
+
+
+@pytest.mark.parametrize(
+    ("asset", "table"),
+    [("path_stats_hourly", "path_stats_hourly"), ("path_stats_daily", "path_stats_daily"), ("events_archive", None)],
+)
+def test_every_column_says_where_it_comes_from(asset: str, table: str | None) -> None:
+    """But revision and computed_at, which come from nowhere; and what it names is a column upstream."""
+    graph = defs.resolve_asset_graph()
+    lineage = graph.get(dg.AssetKey(asset)).metadata["dagster/column_lineage"].deps_by_column
+    columns = [column.name for column in TABLES[table]] if table else list(EVENT_NAMES)
+
+    assert set(lineage) == set(columns) - {"revision", "computed_at"}
+    for dep in (dep for deps in lineage.values() for dep in deps):
+        schema = graph.get(dep.asset_key).metadata["dagster/column_schema"]
+        assert dep.column_name in {column.name for column in schema.columns}
+        assert dep.asset_key in graph.get(dg.AssetKey(asset)).parent_keys
+
+
+@pytest.mark.parametrize("key", sorted(KEYS))
+def test_a_page_names_the_code_and_where_the_data_is(key: str) -> None:
+    """The code is a file on this machine: the project has no host of its own to link to."""
+    metadata = defs.resolve_asset_graph().get(dg.AssetKey(key)).metadata
+
+    [reference] = metadata["dagster/code_references"].code_references
+    assert pathlib.Path(reference.file_path).is_file()
+    assert key == "events_cleanup" or metadata["dagster/uri"].startswith(("file:///", "s3://pathstats/archive/"))
+
+
+def test_what_is_built_each_hour_or_day_has_a_policy_of_freshness() -> None:
+    """Clean-up has none: a day on hold is no alarm."""
+    graph = defs.resolve_asset_graph()
+
+    assert {key for key in KEYS if graph.get(dg.AssetKey(key)).freshness_policy} == {
+        "raw_events",
+        "path_stats_hourly",
+        "path_stats_daily",
+        "events_archive",
+    }
 
 
 def test_hours_go_in_ranges_and_archived_days_one_by_one() -> None:
@@ -69,8 +124,8 @@ def test_hours_go_in_ranges_and_archived_days_one_by_one() -> None:
 
     assert policies["raw_events"] == policies["path_stats_hourly"]
     assert {key: policy and policy.max_partitions_per_run for key, policy in policies.items()} == {
-        "raw_events": 24,
-        "path_stats_hourly": 24,
+        "raw_events": 168,
+        "path_stats_hourly": 168,
         "path_stats_daily": 31,
         "events_archive": None,
         "archive_metadata": None,

@@ -42,6 +42,8 @@ def test_there_is_a_working_default_for_everything() -> None:
         *(("ARCHIVE_GZIP_RATIO", value) for value in ("", "0", "2", "nan", "x")),
         *(("ARCHIVE_MULTIPART_MB", value) for value in ("", "-1", "nan", "inf", "x")),
         *(("CLEANUP_BATCH_ROWS", value) for value in ("", "0", "1e9", "x")),
+        *(("MAX_REJECTED_SHARE", value) for value in ("", "-0.1", "1.5", "5%", "nan")),
+        *(("HOT_STORE_LIMIT_GB", value) for value in ("", "0", "-1", "nan", "inf", "10G")),
         *(("LOCK_TIMEOUT_SECONDS", value) for value in ("", "0", "-1", "nan", "inf", "x")),
     ],
 )

@@ -3,6 +3,7 @@
 import collections
 import concurrent.futures
 import contextlib
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, TypeVar
 
@@ -30,6 +31,13 @@ class Ahead:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+    def draw(self, items: Iterable[_Item]) -> Iterator[_Item]:
+        """The items, each drawn while the caller is at the one before. For a single thread: they come one by one."""
+        iterator = iter(items)
+        # A list, for what ends the items must be told from any of them.
+        drawn = self.map(lambda _: list(itertools.islice(iterator, 1)), itertools.repeat(None))
+        return itertools.chain.from_iterable(itertools.takewhile(bool, drawn))
 
 
 @contextlib.contextmanager

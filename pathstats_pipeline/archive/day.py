@@ -23,10 +23,10 @@ from pathstats_pipeline.storage.reading import TooWideError
 from pathstats_pipeline.storage.warehouse import Warehouse
 
 BATCH_ROWS = 4_096
-"""Rows on their way from the warehouse to S3 at a time. The peak of a day grows with them: 20,000 took 75 MB more."""
+"""Rows on their way from the warehouse to S3 at a time. Twice as many take 10 MiB more, and win little."""
 WIDE_BATCH_ROWS = 100
 """The same where rows are megabytes wide."""
-STREAM_MEMORY_MB = 16
+STREAM_MEMORY_MB = 10
 """DuckDB's buffers while it streams; the day passes through them, it isn't kept in them."""
 
 
@@ -104,11 +104,11 @@ class Archiver:
         self.objects.abort_uploads(plan.key)
         try:
             with self.warehouse.limited(STREAM_MEMORY_MB, threads=1):
-                batches = self.warehouse.stream_loads(plan.loads, BATCH_ROWS)
+                batches = self.warehouse.stream_lines(plan.loads, BATCH_ROWS)
                 sent = publish(self.objects, plan, batches, claim.assert_held)
         except TooWideError:
             # Events of megabytes each: rare enough to pay with memory, and no reason never to archive the day.
-            batches = self.warehouse.stream_loads(plan.loads, WIDE_BATCH_ROWS)
+            batches = self.warehouse.stream_lines(plan.loads, WIDE_BATCH_ROWS)
             sent = publish(self.objects, plan, batches, claim.assert_held)
         self._record(plan.date, plan.number, State.UPLOADED, sent.to_json())
 

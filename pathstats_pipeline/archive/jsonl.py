@@ -5,7 +5,7 @@ row gives the same bytes. Reading the lines back is the canonical log format's w
 """
 
 import dataclasses
-import struct
+import re
 from typing import Final, Self
 
 import numpy as np
@@ -18,9 +18,11 @@ from pathstats_pipeline.events.schema import EVENT_COLUMNS, TIME
 
 _DIGEST_BITS: Final = 128
 _NEWLINE: Final = 10
-_VIEW: Final = struct.Struct("<i4xii")
-"""Length, the first four bytes, number of the buffer, offset in it; up to 12 bytes stand in the view itself."""
-_INLINE_BYTES: Final = 12
+_BACKSLASH: Final = 92
+_ESCAPE: Final = re.compile(rb"\\(?:u00..|.)", re.DOTALL)
+"""An escape as a whole: a backslash that is escaped itself begins none."""
+_VIEW: Final = np.dtype([("length", "<u4"), ("prefix", "V4"), ("buffer", "<u4"), ("offset", "<u4")])
+"""Arrow's view of a string; DuckDB and Polars use the sign's bit, too."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,14 +106,32 @@ def digest_of(lines: pl.Series) -> Digest:
 
 def to_bytes(lines: pl.Series) -> bytes:
     r"""The lines as UTF-8, each ending in `\n`; nothing for no lines."""
-    return bytes(to_buffer(lines))
+    return "".join(f"{line}\n" for line in lines).encode()
 
 
-def to_buffer(lines: pl.Series) -> memoryview:
-    """The same, without a copy."""
-    # The empty line at the end gives the last one its line end without another copy of all of them.
-    ended = pl.concat([lines, pl.Series(lines.name, [""], pl.String())]) if len(lines) else lines
-    return _text_buffer(ended.str.join("\n"))
+def split_text(ended: pa.StringViewArray) -> tuple[pl.Series, memoryview]:
+    r"""Lines with their `\n` as DuckDB makes them: each without it, and the text of all of them, one after another.
+
+    Nothing is copied but Arrow's views of them, a twentieth of the text. Escapes, of which DuckDB writes the digits in
+    upper case, are as `to_lines` writes them.
+    """
+    # A line is longer than what a view could hold itself, so that all of them stand in one buffer, in their order.
+    _, views, data = ended.buffers()
+    lines = np.frombuffer(views, _VIEW, len(ended), ended.offset * _VIEW.itemsize).copy()
+    start, size = int(lines["offset"][0]), int(lines["length"].sum(dtype=np.int64))
+    if int(lines["offset"][-1]) + int(lines["length"][-1]) != start + size:
+        raise ValueError("the lines don't stand one after another")
+    text = np.frombuffer(data, np.uint8, size, start)
+    if (text == _BACKSLASH).any() and b"\\u00" in (copy := text.tobytes()):
+        text = np.frombuffer(_ESCAPE.sub(_in_lower_case, copy), np.uint8)
+    lines["length"] -= 1
+    lines["offset"] -= start
+    array = pa.Array.from_buffers(pa.string_view(), len(lines), [None, pa.py_buffer(lines), pa.py_buffer(text)])
+    return pl.Series("line", pl.from_arrow(array)), text.data
+
+
+def _in_lower_case(escape: re.Match[bytes]) -> bytes:
+    return escape[0].lower() if escape[0].startswith(b"\\u") else escape[0]
 
 
 def from_bytes(data: bytes) -> pl.Series:
@@ -126,14 +146,3 @@ def from_bytes(data: bytes) -> pl.Series:
     borders[1::2], borders[2::2] = ends, np.minimum(ends + 1, len(data))
     texts = pa.LargeStringArray.from_buffers(2 * ends.size, pa.py_buffer(borders), pa.py_buffer(data))
     return pl.Series("line", pl.from_arrow(texts)).gather_every(2)
-
-
-def _text_buffer(text: pl.Series) -> memoryview:
-    """The UTF-8 of a single text, where it lies: Arrow's layout of string views."""
-    array = text.to_arrow(compat_level=pl.CompatLevel.newest())
-    _, views, *data = array.buffers()
-    at = array.offset * _VIEW.size
-    length, buffer, start = _VIEW.unpack_from(views, at)
-    if length <= _INLINE_BYTES:
-        return memoryview(views)[at + 4 : at + 4 + length]
-    return memoryview(data[buffer])[start : start + length]

@@ -83,9 +83,12 @@ class Facts:
 
 
 def catch_up_since(first_partition: dt.datetime, known_days: Iterable[dt.date], now: dt.datetime) -> dt.datetime:
-    """From when on every partition is to be materialised: since anything came, but not for longer than `CATCH_UP`."""
-    first_day = min(known_days, default=now.date() + DAY)
-    return max(first_partition, Window.of_day(first_day).start, Window.of_day((now - CATCH_UP).date()).start)
+    """From when on every partition is to be materialised: the first day of the last 30 of which anything came.
+
+    Where nothing came for so long, as when old logs were taken in, nobody waits for what is empty.
+    """
+    recent = [day for day in known_days if day >= (now - CATCH_UP).date()]
+    return max(first_partition, Window.of_day(min(recent, default=now.date() + DAY)).start)
 
 
 def due_work(facts: Facts, pace: Pace, busy: Sequence[Window] = ()) -> Iterator[Ask]:

@@ -6,22 +6,28 @@ data, in archive/: every asset here reads manifests and objects on S3 for itself
 
 import datetime as dt
 import importlib.metadata
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import dagster as dg
 
+from pathstats_pipeline.archive.balance import Judgement, judge_archive
 from pathstats_pipeline.archive.cleanup import clean_day, plan_cleanup
-from pathstats_pipeline.archive.day import Archiver, verified_manifests
+from pathstats_pipeline.archive.day import Archiver, manifests_of, verified_manifests
 from pathstats_pipeline.archive.lifecycle import Step
 from pathstats_pipeline.archive.manifest import ManifestError
+from pathstats_pipeline.archive.sums import archived_sums
 from pathstats_pipeline.archive.verify import VerificationError
+from pathstats_pipeline.defs.pages import FRESH_DAILY, archive_lineage, table_of
 from pathstats_pipeline.defs.partitions import DAILY, window_of
-from pathstats_pipeline.defs.presentation import archive_facts, columns_of, event_columns
+from pathstats_pipeline.defs.presentation import Pace, archive_facts, event_columns
 from pathstats_pipeline.defs.resources import ArchiveStorage, Clock, LandingZone, Rules, WarehouseResource
+from pathstats_pipeline.defs.verdicts import LOOK_SECONDS, result_of
+from pathstats_pipeline.events.window import Window
 from pathstats_pipeline.storage.duck import WarehouseError
+from pathstats_pipeline.storage.local_server import LocalServerError
 from pathstats_pipeline.storage.objects import ObjectsError
-from pathstats_pipeline.storage.tables import TABLES
 
 SOFTWARE_VERSION = importlib.metadata.version("pathstats-pipeline")
 
@@ -44,8 +50,10 @@ def _logging(context: dg.AssetExecutionContext) -> Callable[[Step], None]:
     group_name="archive",
     kinds={"s3", "duckdb"},
     owners=["team:pathstats"],
+    tags={"pathstats/grain": "day"},
+    freshness_policy=FRESH_DAILY,
     pool="duckdb",
-    metadata={"dagster/column_schema": event_columns()},
+    metadata={"dagster/column_schema": event_columns(), "dagster/column_lineage": archive_lineage()},
 )
 def events_archive(
     context: dg.AssetExecutionContext,
@@ -56,8 +64,10 @@ def events_archive(
 ) -> dg.MaterializeResult[None]:
     """A day's events as gzip JSON lines on S3, with a manifest for each generation.
 
-    Reads the loads of the day that no manifest covers, streams them to one object (a single put, or a multipart
-    upload when it is estimated at 100 MiB or more), reads that object back, and commits it with its manifest.
+    **Reads** the loads of the day that no manifest covers.
+
+    **Writes** them to one object (a single put, or a multipart upload when it is estimated at 100 MiB or more), reads
+    that object back, and commits it with its manifest.
 
     **Second run**: writes nothing. Loads that came late become the next generation, with an object of their own. A
     day without events makes no object.
@@ -65,12 +75,18 @@ def events_archive(
     **Fails** when the day isn't over, when S3 doesn't answer, when another host archives the day, or when what S3
     gives back is not what was read. Then nothing is committed and nothing will be deleted: see to S3, and materialise
     the day again; it goes on where it was.
+
+    **Figures**: of all generations: rows, `bytes`, `raw_bytes`; of the newest: its URI, strategy, `sha256`. Of this
+    run: `seconds`, and `rows_per_second` where it archived any.
     """
+    started, began = time.perf_counter(), clock.now()
     objects, claimant = archive_storage.objects(), warehouse.claimant(rules.lease)
     with warehouse.open() as store:
         archiver = Archiver(store, objects, rules.size_rule, clock.now, SOFTWARE_VERSION, claimant, _logging(context))
         manifests = archiver.archive(_only_day(context))
-    return dg.MaterializeResult(metadata=archive_facts(manifests, objects.uri))
+    rows = sum(manifest.rows for manifest in manifests if manifest.verified_at >= began)
+    pace = Pace(time.perf_counter() - started, rows).of_partition(rows)
+    return dg.MaterializeResult(metadata={**archive_facts(manifests, objects.uri), **pace})
 
 
 @dg.asset_check(asset=events_archive, partitions_def=DAILY, blocking=True)
@@ -92,21 +108,48 @@ def archive_verified(context: dg.AssetCheckExecutionContext, archive_storage: Ar
     )
 
 
+@dg.asset_check(asset=events_archive, partitions_def=DAILY, pool="duckdb")
+def statistics_equal_archive(
+    context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource, archive_storage: ArchiveStorage
+) -> dg.AssetCheckResult:
+    """The day's statistics are those of its archived events: requests, status classes and bytes of every hour.
+
+    Reads every object of the day to its end, and sums its events up anew. Percentiles and visitors are not compared:
+    they come from the same sketches. Hours whose events came after the last generation are left out, and counted.
+
+    **When it fails** (an error): the statistics of the hours that it names are wrong. Materialise `path_stats_hourly`
+    of them, which reads the archive where events are gone, then `path_stats_daily`, then this check.
+
+    **When it warns**: an hour or the day is behind, S3 can't be read, or the warehouse is busy; it says which.
+    """
+    day = _only_day(context)
+    window = Window.of_day(day)
+    try:
+        objects = archive_storage.objects()
+        archived = archived_sums(objects, manifests_of(objects, day))
+        with warehouse.open(LOOK_SECONDS) as store:
+            hours, statistics, daily = store.balances(window), store.sums_by_hour(window), store.requests_of_day(day)
+    except (VerificationError, ManifestError, ObjectsError, WarehouseError, LocalServerError) as error:
+        return result_of(Judgement(passed=False, reason=f"nothing was compared: {' '.join(str(error).split())}"))
+    return result_of(judge_archive(hours, statistics, archived, daily))
+
+
 @dg.asset(
     partitions_def=DAILY,
     deps=[events_archive],
     group_name="archive",
     kinds={"duckdb", "s3"},
     owners=["team:pathstats"],
+    tags={"pathstats/grain": "day"},
     pool="duckdb",
-    metadata={"dagster/table_name": "pathstats.archives", "dagster/column_schema": columns_of(TABLES["archives"])},
+    metadata=table_of("archive_metadata"),
 )
 def archive_metadata(
     context: dg.AssetExecutionContext, warehouse: WarehouseResource, archive_storage: ArchiveStorage
 ) -> dg.MaterializeResult[None]:
     """What is archived of a day, and where, in `pathstats.archives`: one row for each generation.
 
-    Reads the manifests on S3 and every object that they name.
+    **Reads** the manifests on S3 and every object that they name. **Writes** the rows.
 
     **Second run**: replaces the day's rows by the same ones.
 
@@ -136,6 +179,7 @@ def _compacted(context: dg.AssetExecutionContext, warehouse: WarehouseResource, 
     group_name="archive",
     kinds={"duckdb"},
     owners=["team:pathstats"],
+    tags={"pathstats/grain": "day"},
     pool="duckdb",
     output_required=False,
 )
@@ -149,8 +193,10 @@ def events_cleanup(
 ) -> Iterator[dg.MaterializeResult[Any]]:
     """Archived events of a day that has left the hot window are gone from the warehouse and the landing zone.
 
-    Reads the manifests, the ledger of loads and the hourly statistics, and every archived object once more, to its
-    end. Deletes exactly the events of the loads that the manifests name, in small transactions, then their files, and
+    **Reads** the manifests, the ledger of loads and the hourly statistics, and every archived object once more, to its
+    end.
+
+    **Deletes** exactly the events of the loads that the manifests name, in small transactions, then their files, and
     gives the space back to the disk.
 
     **Second run**: finds nothing to delete. After a crash it goes on where it was.
@@ -160,7 +206,11 @@ def events_cleanup(
 
     **Fails**, deleting nothing, when the day is not archived, an object is not what its manifest says, or the
     statistics don't count the archived events. Materialise those first; the message says which.
+
+    **Figures**: `deleted_rows`, `landing_files_removed`, the size of the warehouse's file before and after
+    (`warehouse_bytes`), `seconds`, and `rows_per_second` where rows were deleted.
     """
+    started = time.perf_counter()
     objects, date = archive_storage.objects(), _only_day(context)
     with warehouse.open() as store:
         verdict = plan_cleanup(store, objects, date, clock.now(), rules.retention)
@@ -168,10 +218,12 @@ def events_cleanup(
             context.log.info("nothing deleted: %s", "; ".join(verdict.reasons))
             return
         cleaned = clean_day(store, objects, landing_zone.landing(), verdict, date, rules.cleanup_batch_rows, clock.now)
+    seconds = time.perf_counter() - started
     size = _compacted(context, warehouse, deleted=bool(cleaned.deleted_rows))
     yield dg.MaterializeResult(
         metadata={
             **size,
+            **Pace(seconds, cleaned.deleted_rows).of_partition(cleaned.deleted_rows),
             "deleted_rows": cleaned.deleted_rows,
             "landing_files_removed": cleaned.landing_files,
             "generations": cleaned.generations,

@@ -12,18 +12,18 @@ import pathlib
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 
 import dagster as dg
 
 from pathstats_pipeline.definitions import defs
 from pathstats_pipeline.defs import abandoned
-from pathstats_pipeline.defs.partitions import DAILY, FIRST_HOUR
+from pathstats_pipeline.defs.partitions import DAILY, FIRST_HOUR, HOURS_PER_RUN
 from pathstats_pipeline.defs.presentation import day_key, hour_key
 from pathstats_pipeline.events.window import HOUR, Window
 
 LOCATION = "pathstats_pipeline"
-HOURS_PER_LAUNCH = 24 * 7
 STOP_SECONDS = 30
 _PACKAGE = pathlib.Path(__file__).absolute().parents[1]
 _SHIPPED = (_PACKAGE / "dagster.yaml", _PACKAGE.parent / "dagster.yaml")
@@ -73,7 +73,7 @@ def build_hours(window: Window) -> Iterator[Window]:
     """Materialise the hourly assets of a window, a run for each week of it; yields each span when it is done."""
     start = window.start
     while start < window.end:
-        span = Window(start, min(window.end, start + HOURS_PER_LAUNCH * HOUR))
+        span = Window(start, min(window.end, start + HOURS_PER_RUN * HOUR))
         _run("hourly", _range(hour_key(span.start), hour_key(span.end - HOUR)))
         yield span
         start = span.end
@@ -117,12 +117,14 @@ def _range(first: str, last: str) -> dict[str, str]:
 def _run(job_name: str, tags: Mapping[str, str], assets: Sequence[str] = ()) -> None:
     """Run a job, or some of its assets, in this process on the configured instance."""
     job = defs.resolve_job_def(job_name)
-    with dg.DagsterInstance.get() as instance, abandoned.living(instance) as living:
+    run_id = str(uuid.uuid4())
+    with dg.DagsterInstance.get() as instance, abandoned.living(instance, run_id):
         abandoned.give_up(instance)
         result = job.execute_in_process(
             instance=instance,
+            run_id=run_id,
             # By this tag the UI's timeline and job pages find runs of the code location.
-            tags={**tags, **living, ".dagster/repository": f"__repository__@{LOCATION}"},
+            tags={**tags, ".dagster/repository": f"__repository__@{LOCATION}"},
             partition_key=tags.get("dagster/partition"),
             asset_selection=[dg.AssetKey(asset) for asset in assets] or None,
             # What a command has to say of a failure is one line; the whole story is in the UI.
@@ -134,9 +136,9 @@ def _run(job_name: str, tags: Mapping[str, str], assets: Sequence[str] = ()) -> 
 
 
 def _failure_of(result: dg.ExecuteInProcessResult) -> str:
-    """The first failed check of a run, or its first failed step with the error that was raised there, in one line."""
+    """The blocking check that failed, or the first failed step with the error that was raised there, in one line."""
     for check in result.get_asset_check_evaluations():
-        if not check.passed:
+        if check.blocking and not check.passed:
             return f"{check.check_name}: {_one_line(check.description or 'failed')} (run {result.run_id})"
     for event in result.all_events:
         if event.is_step_failure and event.step_failure_data.error:

@@ -3,6 +3,8 @@
 Domain values in, Dagster metadata out; nothing is reckoned here that anybody else needs.
 """
 
+import base64
+import dataclasses
 import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -10,10 +12,12 @@ from typing import Any, Final
 import dagster as dg
 import polars as pl
 
+from pathstats_pipeline.archive.balance import Balance
 from pathstats_pipeline.archive.manifest import Manifest
 from pathstats_pipeline.events.schema import EVENT_COLUMNS, Column
 from pathstats_pipeline.stats.exactness import statement
 from pathstats_pipeline.stats.pairs import DamagedSketch
+from pathstats_pipeline.stats.picture import day_picture
 from pathstats_pipeline.stats.rollup import merge_statistics
 
 TOP_PATHS: Final = 10
@@ -45,26 +49,52 @@ def columns_of(columns: Iterable[Column]) -> dg.TableSchema:
 
 
 def event_columns() -> dg.TableSchema:
-    """The columns of an event."""
+    """The columns of an archived event."""
     return columns_of(EVENT_COLUMNS)
 
 
+@dataclasses.dataclass(frozen=True)
+class Pace:
+    """What a run took: its time, and the rows that it read in it, of all partitions that it covered."""
+
+    seconds: float
+    rows: int
+    partitions: int = 1
+
+    def of_partition(self, rows: int) -> Mapping[str, float]:
+        """A partition's part of the time, by its rows, and the pace of the whole run, where rows were read at all."""
+        part = rows / self.rows if self.rows else 1 / self.partitions
+        per_second = {"rows_per_second": round(self.rows / self.seconds)} if self.rows and self.seconds else {}
+        return {"seconds": round(self.seconds * part, 3), **per_second}
+
+
+def balance_facts(balance: Balance) -> Mapping[str, Any]:
+    """What became of the lines of a partition."""
+    return {
+        "rejected_lines": balance.rejected,
+        "rejected_share": round(balance.rejected_share, 6),
+        "duplicate_share": round(balance.duplicate_share, 6),
+    }
+
+
 def statistics_facts(
-    rows: pl.DataFrame, rejected_lines: int, damaged: Sequence[DamagedSketch] = ()
+    rows: pl.DataFrame, balance: Balance, pace: Mapping[str, float], damaged: Sequence[DamagedSketch] = ()
 ) -> Mapping[str, Any]:
-    """Metadata of one hour or day of statistics: totals that make a time series, their exactness, the top paths."""
+    """Metadata of an hour or day of statistics: figures that make time series, their exactness, the top paths."""
     if not len(rows):
-        return {"dagster/partition_row_count": 0, "requests": 0, "rejected_lines": rejected_lines}
-    exactness = statement(rows, rows, rejected_lines, len(damaged))
+        return {"dagster/partition_row_count": 0, "requests": 0, **balance_facts(balance), **pace}
+    exactness = statement(rows, rows, balance.rejected, len(damaged))
     [site] = merge_statistics(rows, by=()).to_dicts()
     facts = {
         "dagster/partition_row_count": len(rows),
         "requests": site["requests"],
+        "errors_4xx": site["status_4xx"],
         "errors_5xx": site["status_5xx"],
         "bytes_sent": site["bytes_sent"],
         "visitors": site["unique_ips"],
-        "p95_ms": _rounded(site["response_time_ms_p95"]),
-        "rejected_lines": rejected_lines,
+        **{f"{name}_ms": _rounded(site[f"response_time_ms_{name}"]) for name in ("p50", "p95", "p99")},
+        **balance_facts(balance),
+        **pace,
         "dropped_times": exactness.dropped,
         "damaged_sketches": len(damaged),
         "damaged": some_of(list(map(str, damaged))) or None,
@@ -73,6 +103,16 @@ def statistics_facts(
         "top_paths": top_paths_table(rows),
     }
     return {name: value for name, value in facts.items() if value is not None}
+
+
+def picture_of(hours: pl.DataFrame) -> dg.MarkdownMetadataValue:
+    """The picture of a day from the hourly statistics of it, within the text: the page asks no other server for it.
+
+    What can't be read is left out: the check `sketches_readable` names it.
+    """
+    site = merge_statistics(hours, by=["hour"], on_damaged=lambda *_: None)
+    png = base64.b64encode(day_picture(site)).decode()
+    return dg.MetadataValue.md(f"![response times and requests by hour](data:image/png;base64,{png})")
 
 
 def readability(damaged: Sequence[DamagedSketch]) -> dg.AssetCheckResult:
@@ -86,14 +126,19 @@ def readability(damaged: Sequence[DamagedSketch]) -> dg.AssetCheckResult:
 
 
 def top_paths_table(rows: pl.DataFrame) -> dg.TableMetadataValue:
-    """The paths with most requests, with their latencies, errors and visitors."""
+    """The paths with most requests, with their errors, latencies and visitors."""
     top = rows.sort("requests", "path", "method", descending=[True, False, False]).head(TOP_PATHS)
-    names = ("method", "path", "requests", "status_5xx", "unique_ips")
-    times = ("response_time_ms_p50", "response_time_ms_p95", "response_time_ms_p99")
     records = [
         dg.TableRecord(
-            {name: row[name] for name in names}
-            | {time.removeprefix("response_time_ms_") + "_ms": _shown(row[time]) for time in times}
+            {
+                "path": row["path"],
+                "method": row["method"],
+                "requests": row["requests"],
+                "errors_4xx": row["status_4xx"],
+                "errors_5xx": row["status_5xx"],
+                **{f"{name}_ms": _shown(row[f"response_time_ms_{name}"]) for name in ("p50", "p95", "p99")},
+                "visitors": row["unique_ips"],
+            }
         )
         for row in top.iter_rows(named=True)
     ]

@@ -21,6 +21,7 @@ from pathstats_pipeline.alarms.messages import Message
 from pathstats_pipeline.archive.claims import Claimant
 from pathstats_pipeline.archive.lifecycle import Retention
 from pathstats_pipeline.archive.strategy import SizeRule
+from pathstats_pipeline.defs.abandoned import LivingResource
 from pathstats_pipeline.events.window import naive_utc
 from pathstats_pipeline.intake.consumer import Bounds, Consumer, object_ingester
 from pathstats_pipeline.intake.dead_letters import bury
@@ -35,20 +36,26 @@ from pathstats_pipeline.storage.local_s3 import LocalS3
 from pathstats_pipeline.storage.local_sqs import LocalSqs
 from pathstats_pipeline.storage.objects import S3Objects
 from pathstats_pipeline.storage.queue import SqsQueue
+from pathstats_pipeline.storage.space import Space, space_of
 from pathstats_pipeline.storage.warehouse import Warehouse, open_warehouse
 from pathstats_pipeline.storage.webhook import post
 
 
-class WarehouseResource(DuckDBResource):
+class WarehouseResource(LivingResource, DuckDBResource):
     """The DuckDB warehouse; one run at a time holds it, the others wait."""
 
     lock_timeout_seconds: float = Field(default=3_600.0, description="how long to wait for the file")
 
     @contextlib.contextmanager
-    def open(self) -> Iterator[Warehouse]:
-        """The warehouse, held alone while the context is open."""
-        with open_warehouse(pathlib.Path(self.database), lock_timeout_seconds=self.lock_timeout_seconds) as warehouse:
+    def open(self, at_most_seconds: float | None = None) -> Iterator[Warehouse]:
+        """The warehouse, held alone while the context is open; whoever only looks waits for it a short while."""
+        seconds = min(self.lock_timeout_seconds, at_most_seconds or self.lock_timeout_seconds)
+        with open_warehouse(pathlib.Path(self.database), lock_timeout_seconds=seconds) as warehouse:
             yield warehouse
+
+    def space(self) -> Space:
+        """How large the file is, and how much room it has."""
+        return space_of(pathlib.Path(self.database))
 
     def compact(self, *, deleted: bool) -> Compaction:
         """Give freed space back to the disk; nobody may have the warehouse open here."""
@@ -109,7 +116,7 @@ class LandingZone(dg.ConfigurableResource[Any]):
         return landing_zone(self.uri, self.s3.get_client)
 
 
-class MessageQueues(dg.ConfigurableResource[Any]):
+class MessageQueues(LivingResource):
     """The queue that events come by, and its dead letters; what each number means stands in settings.py."""
 
     s3: dg.ResourceDependency[S3Resource]
@@ -186,7 +193,7 @@ class MessageQueues(dg.ConfigurableResource[Any]):
 
 
 class Rules(dg.ConfigurableResource[Any]):
-    """The knobs of statistics and archive; what each means stands in settings.py."""
+    """The knobs of statistics, archive and checks; what each means stands in settings.py."""
 
     hot_days: int
     max_templates: int
@@ -198,6 +205,8 @@ class Rules(dg.ConfigurableResource[Any]):
     archive_lease_minutes: float
     cleanup_grace_hours: float
     cleanup_batch_rows: int
+    max_rejected_share: float
+    hot_store_limit_gb: float | None = None
 
     @classmethod
     def of(cls, settings: Settings) -> Self:

@@ -13,6 +13,7 @@ import dagster as dg
 # Not public, though `get_backfills` wants and gives them. Exit: when Dagster exports them.
 from dagster._core.definitions.partitions.subset import PartitionsSubset, TimeWindowPartitionsSubset
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus, PartitionBackfill
+from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, WILL_RETRY_TAG
 
 from pathstats_pipeline.defs.abandoned import give_up
 from pathstats_pipeline.defs.jobs import DRAIN_JOB, PURGE_JOB, UNFINISHED
@@ -23,6 +24,8 @@ _OF_NO_TIME: Final = {DRAIN_JOB, PURGE_JOB}
 """Jobs that touch neither hours nor days."""
 _RUNS_LOOKED_AT: Final = 500
 _BACKFILLS_LOOKED_AT: Final = 50
+_RETRIED_WITHIN: Final = dt.timedelta(minutes=10)
+"""Later, nobody is going to: there is no daemon, or it couldn't."""
 _ALL_TIME: Final = Window(Window.of_day(dt.date.min).start, Window.of_day(dt.date(9999, 12, 30)).end)
 _PARTITION, _RANGE_START, _RANGE_END = (
     f"dagster/{name}" for name in ("partition", "asset_partition_range_start", "asset_partition_range_end")
@@ -30,13 +33,25 @@ _PARTITION, _RANGE_START, _RANGE_END = (
 
 
 def under_way(instance: dg.DagsterInstance) -> list[Window]:
-    """The windows of all runs and backfills that aren't finished; runs of commands that died are given up first."""
+    """The windows of all runs and backfills that aren't finished; runs whose process died are given up first."""
     give_up(instance)
     runs = instance.get_runs(dg.RunsFilter(statuses=list(UNFINISHED)), limit=_RUNS_LOOKED_AT)
     going = BulkActionsFilter(statuses=[BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING])
+    runs = [*runs, *_to_be_retried(instance)]
     backfills = instance.get_backfills(filters=going, limit=_BACKFILLS_LOOKED_AT)
     of_backfills = [window for backfill in backfills for window in _windows_of(backfill)]
     return [*of_backfills, *(_window_of(run) for run in runs if run.job_name not in _OF_NO_TIME)]
+
+
+def _to_be_retried(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
+    """Runs whose process died, and which Dagster is going to run once more (`run_retries`)."""
+    filters = dg.RunsFilter(
+        statuses=[dg.DagsterRunStatus.FAILURE],
+        tags={WILL_RETRY_TAG: "true"},
+        updated_after=dt.datetime.now(dt.UTC) - _RETRIED_WITHIN,
+    )
+    found = instance.get_runs(filters, limit=_RUNS_LOOKED_AT)
+    return [run for run in found if AUTO_RETRY_RUN_ID_TAG not in run.tags]
 
 
 def _window_of(run: dg.DagsterRun) -> Window:

@@ -36,3 +36,8 @@ class LoadFacts:
     first_event_time: dt.datetime | None = None
     last_event_time: dt.datetime | None = None
     deleted_rows: int = 0
+
+    @property
+    def received(self) -> int:
+        """Lines and rows of the load, whatever became of them."""
+        return self.rows + self.duplicates + self.rejected

@@ -4,12 +4,13 @@ Reads what the intake wrote and what anybody dropped there, validates it, and ap
 `raw_events` calls `load_hours`.
 """
 
+import collections
 import contextlib
 import dataclasses
 import datetime as dt
 import itertools
 import pathlib
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Final, Self
 
 import polars as pl
@@ -55,10 +56,14 @@ Chunk = tuple[pl.DataFrame, pl.DataFrame]
 
 @dataclasses.dataclass(frozen=True)
 class LoadedHours:
-    """What loading a window did: loads that were appended now, and files that can't be read, with the reason."""
+    """What loading a window did: loads that were appended now, and files that can't be read, with the reason.
+
+    `size_bytes` is the size of the files that were read now, by hour.
+    """
 
     appended: tuple[LoadFacts, ...]
     unreadable: tuple[str, ...]
+    size_bytes: Mapping[dt.datetime, int]
 
 
 def load_hours(
@@ -75,7 +80,9 @@ def load_hours(
     are loaded.
     """
     known, loads = warehouse.known_loads(window), warehouse.loads(window)
-    appended, unreadable = [], []
+    appended: list[LoadFacts] = []
+    unreadable: list[str] = []
+    sizes: collections.Counter[dt.datetime] = collections.Counter()
     for day, hours in itertools.groupby(window.hours(), key=dt.datetime.date):
         files, problems = _new_files(landing, hours, known)
         unreadable += problems
@@ -85,10 +92,12 @@ def load_hours(
             for file in files:
                 try:
                     redelivery.assert_known(file)
-                    appended.append(_append(warehouse, landing, file, now))
+                    with landing.local_copy(file) as path:
+                        appended.append(_append(warehouse, path, file, now))
+                        sizes[file.load.hour] += path.stat().st_size
                 except UnreadableLoadError as error:
                     unreadable.append(f"{landing.objects.uri}/{file.key}: {error}")
-    return LoadedHours(tuple(appended), tuple(unreadable))
+    return LoadedHours(tuple(appended), tuple(unreadable), sizes)
 
 
 def _new_files(
@@ -149,11 +158,10 @@ class UnreadableLoadError(ValueError):
     """A file of the landing zone is no load in the event schema; one line."""
 
 
-def _append(warehouse: Warehouse, landing: Landing, file: LandedFile, now: dt.datetime) -> LoadFacts:
-    with landing.local_copy(file) as path:
-        if file.rejected:
-            return warehouse.append_rejected(file.load, _rejected_lines(path), now)
-        return warehouse.append_load(file.load, read_load(path, file), lambda events: digest_of(to_lines(events)), now)
+def _append(warehouse: Warehouse, path: pathlib.Path, file: LandedFile, now: dt.datetime) -> LoadFacts:
+    if file.rejected:
+        return warehouse.append_rejected(file.load, _rejected_lines(path), now)
+    return warehouse.append_load(file.load, read_load(path, file), lambda events: digest_of(to_lines(events)), now)
 
 
 def _rejected_lines(path: pathlib.Path) -> pl.DataFrame:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import polars as pl
 
+from pathstats_pipeline.archive import ahead
 from pathstats_pipeline.events.formats.parsed import HeadedFormat, LogFormat, ParsedLines, after
 from pathstats_pipeline.intake.lines import LineBlock, Source, SourceError, read_blocks
 
@@ -27,18 +28,29 @@ def parsed_span(
     """Give the blocks of the bytes from `start` to `end` of a fresh stream, and what the format makes of each.
 
     `log_format` is the one that reads the file from its beginning; `start` stands behind a line end. Line numbers count
-    from the span's own first line. Raises SourceError where the stream ends before.
+    from the span's own first line. Raises SourceError where the stream ends before. While a block is in the caller's
+    hands, the next ones are read and parsed.
     """
     if isinstance(log_format, HeadedFormat):
         for block in read_blocks(_Limited(stream, start)):
             log_format = after(log_format, block.lines)
     else:
         stream.seek(start)
-    for block in read_blocks(_Limited(stream, end - start)):
-        known = first if first and not start and first.lines.equals(block.lines) else None
-        first = None
-        yield block, known.parsed if known else log_format.parse(block.lines)
-        log_format = after(log_format, block.lines)
+
+    def with_formats() -> Iterator[tuple[LineBlock, LogFormat]]:
+        reads = log_format
+        for block in read_blocks(_Limited(stream, end - start)):
+            yield block, reads
+            reads = after(reads, block.lines)
+
+    def parse(block_and_format: tuple[LineBlock, LogFormat]) -> tuple[LineBlock, ParsedLines]:
+        block, reads = block_and_format
+        if first and not start and block.first_line_number == 1 and first.lines.equals(block.lines):
+            return block, first.parsed
+        return block, reads.parse(block.lines)
+
+    with ahead.threads() as workers:
+        yield from workers.map(parse, with_formats())
 
 
 def _read(stream: Source, size: int) -> bytes:

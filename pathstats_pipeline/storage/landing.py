@@ -61,7 +61,8 @@ class Landing:
         """Write a load; it is complete when it can be seen. False when it is there already, and then unchanged."""
         with tempfile.TemporaryDirectory(prefix="pathstats-load-") as folder:
             path = pathlib.Path(folder) / "load.parquet"
-            rows.write_parquet(path, compression="zstd")
+            # Dictionaries do most of it: the default level takes a seventh longer for some 3 % of the file.
+            rows.write_parquet(path, compression="zstd", compression_level=1)
             return self.objects.put_file(load_key(load, rejected=rejected), path)
 
     def files(self, hour: dt.datetime) -> list[LandedFile]:

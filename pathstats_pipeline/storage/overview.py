@@ -3,7 +3,9 @@
 import datetime as dt
 from typing import Final
 
+from pathstats_pipeline.archive.balance import Balance
 from pathstats_pipeline.archive.status import DayFacts, Status
+from pathstats_pipeline.events.window import Window
 from pathstats_pipeline.storage.session import Session
 
 _DAYS: Final = """
@@ -37,6 +39,22 @@ FROM ledger FULL JOIN live USING (date) FULL JOIN archive USING (date) FULL JOIN
 ORDER BY date
 """
 
+_HOURS: Final = """
+WITH ledger AS (
+    SELECT hour, sum(rows) AS stored, sum(duplicates) AS duplicates, sum(rejected) AS rejected,
+        sum(deleted_rows) AS deleted
+    FROM pathstats.loads WHERE hour >= $start AND hour < $end GROUP BY hour),
+live AS (
+    SELECT date_trunc('hour', event_time) AS hour, count(*) AS live
+    FROM pathstats.traffic_events WHERE event_time >= $start AND event_time < $end GROUP BY ALL),
+counted AS (
+    SELECT hour, sum(requests) AS counted
+    FROM pathstats.path_stats_hourly WHERE hour >= $start AND hour < $end GROUP BY hour)
+SELECT hour, coalesce(stored, 0)::BIGINT, coalesce(duplicates, 0)::BIGINT, coalesce(rejected, 0)::BIGINT,
+    coalesce(deleted, 0)::BIGINT, coalesce(live, 0), coalesce(counted, 0)::BIGINT
+FROM ledger FULL JOIN live USING (hour) FULL JOIN counted USING (hour)
+"""
+
 
 class Overview(Session):
     """Count everything, once."""
@@ -49,6 +67,12 @@ class Overview(Session):
         """How every day stands."""
         [(rejected,)] = self._run("SELECT count(*) FROM pathstats.rejected_events").fetchall()
         return Status(self.days(), rejected, now)
+
+    def balances(self, window: Window) -> dict[dt.datetime, Balance]:
+        """What is counted of every hour of a window, in order; also of those of which there is nothing."""
+        rows = self._connection.execute(_HOURS, {"start": window.start, "end": window.end}).fetchall()
+        found = {hour: Balance(*numbers) for hour, *numbers in rows}
+        return {hour: found.get(hour, Balance()) for hour in window.hours()}
 
     def hours_behind(self) -> dict[dt.datetime, tuple[int, int]]:
         """The hours whose statistics count other events than were stored: both numbers."""

@@ -1,8 +1,9 @@
 """Events out of the warehouse: whole, as a tally for the statistics, or in batches for the archive. No writing here."""
 
 import contextlib
+import datetime as dt
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import duckdb
@@ -11,10 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pathstats_pipeline.events.load import Load
-from pathstats_pipeline.events.schema import EVENT_COLUMNS
+from pathstats_pipeline.events.schema import EVENT_NAMES
 from pathstats_pipeline.events.window import HOUR, Window
 from pathstats_pipeline.stats.tally import CELL, Tally
 from pathstats_pipeline.storage.duck import WarehouseError
+from pathstats_pipeline.storage.json_lines import line_of
 from pathstats_pipeline.storage.loads import Loads
 from pathstats_pipeline.storage.session import frame_of
 
@@ -106,24 +108,37 @@ class Reading(Loads):
 
         Raises TooWideError when rows are so wide that a batch of them doesn't fit the limit of `limited`.
         """
+        names = ", ".join(EVENT_NAMES)
+        return (frame_of(batch) for _, batch in self._stream(loads, batch_rows, lambda _: names))
+
+    def stream_lines(self, loads: Iterable[Load], batch_rows: int) -> Iterator[tuple[dt.datetime, pa.StringViewArray]]:
+        """The same events as lines for `jsonl.split_text`, in batches of one hour; raises the same."""
+        return ((hour, batch.column(0)) for hour, batch in self._stream(loads, batch_rows, line_of))
+
+    def _stream(
+        self, loads: Iterable[Load], batch_rows: int, columns: Callable[[dt.datetime], str]
+    ) -> Iterator[tuple[dt.datetime, pa.RecordBatch]]:
+        """What `columns` asks for in an hour, of the events of these loads, in batches."""
         try:
-            yield from self._stream(loads, batch_rows)
+            for together in self._in_groups(sorted(loads), _GROUPED_BATCHES * batch_rows):
+                hour = together[0].hour
+                for batch in self._events_of(together, columns(hour)).to_arrow_reader(batch_rows):
+                    yield hour, batch
         except (duckdb.OutOfMemoryException, pa.ArrowException) as error:
             raise TooWideError(f"a batch of events does not fit: {str(error).splitlines()[0]}") from error
 
-    def _stream(self, loads: Iterable[Load], batch_rows: int) -> Iterator[pl.DataFrame]:
-        names = ", ".join(column.name for column in EVENT_COLUMNS)
-        for together in self._in_groups(sorted(loads), _GROUPED_BATCHES * batch_rows):
-            window = Window.of_hour(together[0].hour)
-            # Rows of one load come as they were inserted without a sort, which would hold all of them.
-            order = "ORDER BY load_id, rowid" if together[1:] else ""
-            reader = self._run(
-                f"SELECT {names} FROM pathstats.traffic_events "
-                f"WHERE event_time >= ? AND event_time < ? AND load_id IN ({_marks(together)}) {order}",
-                (window.start, window.end, *(load.load_id for load in together)),
-            ).to_arrow_reader(batch_rows)
-            for batch in reader:
-                yield frame_of(batch)
+    def _events_of(self, loads: Sequence[Load], columns: str) -> duckdb.DuckDBPyConnection:
+        """Ask for these columns of the events of loads of one hour."""
+        window = Window.of_hour(loads[0].hour)
+        # Rows of one load come as they were inserted without a sort, which would hold all of them.
+        order = "ORDER BY load_id, rowid" if loads[1:] else ""
+        # Sorted before anything is made of them: lines are wider than events.
+        events = (
+            f"SELECT {', '.join(EVENT_NAMES)} FROM pathstats.traffic_events "
+            f"WHERE event_time >= ? AND event_time < ? AND load_id IN ({_marks(loads)}) {order}"
+        )
+        parameters = (window.start, window.end, *(load.load_id for load in loads))
+        return self._run(f"SELECT {columns} FROM ({events})", parameters)
 
     def _in_groups(self, loads: Sequence[Load], rows: int) -> Iterator[list[Load]]:
         """Loads, sorted, in groups of one hour with at most so many events; one that has more stands alone.

@@ -4,6 +4,7 @@ import datetime as dt
 
 import polars as pl
 
+from pathstats_pipeline.archive.balance import SUMS
 from pathstats_pipeline.events.window import Window
 from pathstats_pipeline.storage.session import Session
 
@@ -59,6 +60,22 @@ class Statistics(Session):
                 (window.start, window.end),
             ).fetchall()
         )
+
+    def sums_by_hour(self, window: Window) -> pl.DataFrame:
+        """`balance.SUMS` of the hourly statistics of a window, by hour."""
+        sums = ", ".join(f"sum({name})::BIGINT AS {name}" for name in SUMS)
+        return self._frame(
+            f"SELECT hour, {sums} FROM pathstats.path_stats_hourly "
+            "WHERE hour >= ? AND hour < ? GROUP BY hour ORDER BY hour",
+            (window.start, window.end),
+        )
+
+    def requests_of_day(self, day: dt.date) -> int | None:
+        """Requests that the daily statistics of a day count; None where there are none."""
+        [(count,)] = self._run(
+            "SELECT sum(requests)::BIGINT FROM pathstats.path_stats_daily WHERE day = ?", (day,)
+        ).fetchall()
+        return None if count is None else int(count)
 
     def statistics_span(self) -> Window | None:
         """From the first to the end of the last hour that has statistics; None when there are none."""

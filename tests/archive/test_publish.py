@@ -14,12 +14,13 @@ from typing import Any
 
 import duckdb
 import polars as pl
+import pyarrow as pa
 import pytest
 
 from pathstats_pipeline.archive import ahead
 from pathstats_pipeline.archive.jsonl import digest_of, to_bytes, to_lines
 from pathstats_pipeline.archive.lifecycle import Generation
-from pathstats_pipeline.archive.publish import ArchiveError, Sent, publish
+from pathstats_pipeline.archive.publish import ArchiveError, Lines, Sent, publish
 from pathstats_pipeline.archive.strategy import MAX_PARTS, MIB, MIN_PART_BYTES, SizeRule, Strategy
 from pathstats_pipeline.archive.verify import inspect
 from pathstats_pipeline.events.load import Load
@@ -27,7 +28,7 @@ from pathstats_pipeline.events.schema import EVENT_NAMES
 from pathstats_pipeline.storage.objects import ArchiveObjects, S3Objects
 
 from .fake_objects import FakeObjects
-from .worlds import DAY, PARTS, events, hour_of, world
+from .worlds import DAY, PARTS, ended_lines, events, hour_of, world
 
 SINGLE = SizeRule(multipart_mb=1e9)
 
@@ -55,11 +56,11 @@ def generation_of(frames: Iterable[pl.DataFrame], rule: SizeRule) -> Generation:
 
 
 def published(
-    frames: list[pl.DataFrame], rule: SizeRule, objects: ArchiveObjects, threads: int = ahead.THREADS
+    frames: list[pl.DataFrame], rule: SizeRule, objects: ArchiveObjects, threads: int = 1
 ) -> tuple[bytes, Sent]:
     """The object of these events, and what was said of it."""
     generation = generation_of(frames, rule)
-    sent = publish(objects, generation, frames, threads=threads)
+    sent = publish(objects, generation, ended_lines(frames), threads=threads)
     return objects.get(generation.key) or b"", sent
 
 
@@ -168,10 +169,10 @@ def test_no_rows_make_no_object(tmp_path: pathlib.Path, rule: SizeRule) -> None:
 
 
 def test_an_error_of_any_stage_is_raised_and_leaves_no_thread(day: list[pl.DataFrame]) -> None:
-    """The source, the encoder, the ledger's check, the permission or the store fails: it is raised as it is."""
+    """The source, the hashing, the ledger's check, the permission or the store fails: it is raised as it is."""
 
-    def broken() -> Iterator[pl.DataFrame]:
-        yield from day[:2]
+    def broken() -> Iterator[Lines]:
+        yield from ended_lines(day[:2])
         raise LookupError("the warehouse is gone")
 
     def forbidden() -> None:
@@ -183,13 +184,13 @@ def test_an_error_of_any_stage_is_raised_and_leaves_no_thread(day: list[pl.DataF
         with pytest.raises(LookupError, match="the warehouse is gone"):
             publish(objects, generation, broken())
         with pytest.raises(LookupError, match="the claim is lost"):
-            publish(objects, generation, day, forbidden)
+            publish(objects, generation, ended_lines(day), forbidden)
         with pytest.raises(ArchiveError, match="nothing was archived"):
-            publish(objects, generation, day[:2])
-        with pytest.raises(pl.exceptions.PolarsError):
-            publish(objects, generation, [day[0], day[1].drop("path")])
+            publish(objects, generation, ended_lines(day[:2]))
+        with pytest.raises(ValueError, match="unpack"):
+            publish(objects, generation, [*ended_lines(day[:2]), (hour_of(23), pa.nulls(3))])
         with pytest.raises(ValueError, match="00 comes again"):
-            publish(objects, generation, [day[0][:9], day[1], day[0][9:], day[2]])
+            publish(objects, generation, ended_lines([day[0][:9], day[1], day[0][9:], day[2]]))
         assert objects.stored == {}
         assert threading.active_count() == before
 
@@ -208,3 +209,21 @@ def test_no_more_is_read_ahead_than_the_threads_need() -> None:
         for expected in range(0, 100, 2):
             assert next(results) == expected
             assert len(taken) <= expected // 2 + 6
+
+
+def test_what_is_drawn_ahead_is_what_there_is() -> None:
+    """Nothing, what counts as false, many: the same items in their order, and one or two of them ahead."""
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(1000):
+            taken.append(number)
+            yield number
+
+    with ahead.threads(1) as worker:
+        assert list(worker.draw([])) == []
+        assert list(worker.draw([0, None, ""])) == [0, None, ""]
+        drawn = worker.draw(items())
+        assert [next(drawn) for _ in range(50)] == list(range(50))
+        assert len(taken) <= 52
+        assert [*drawn] == list(range(50, 1000))

@@ -12,10 +12,11 @@ import datetime as dt
 import pathlib
 import random
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import duckdb
 import polars as pl
+import pyarrow as pa
 
 from pathstats_pipeline.archive.claims import Claimant
 from pathstats_pipeline.archive.cleanup import CleanedDay, clean_day, plan_cleanup
@@ -25,6 +26,7 @@ from pathstats_pipeline.archive.jsonl import Digest, digest_of, to_lines
 from pathstats_pipeline.archive.keys import object_key
 from pathstats_pipeline.archive.lifecycle import Retention
 from pathstats_pipeline.archive.manifest import Manifest
+from pathstats_pipeline.archive.publish import Lines
 from pathstats_pipeline.archive.strategy import MIN_PART_BYTES, SizeRule, Strategy
 from pathstats_pipeline.archive.verify import ObjectFacts
 from pathstats_pipeline.events.load import Load, LoadFacts
@@ -117,6 +119,15 @@ def manifest_of(facts: ObjectFacts, *loads: Load, generation: int = 1, date: dt.
 def lines_of(frames: Sequence[pl.DataFrame]) -> collections.Counter[str]:
     """The multiset of events, each as its JSON line."""
     return collections.Counter(line for frame in frames for line in to_lines(frame.select(EVENT_NAMES)))
+
+
+def ended_lines(frames: Iterable[pl.DataFrame]) -> Iterator[Lines]:
+    r"""The events as lines with their `\n`, in batches of one hour, as the warehouse hands them over."""
+    for frame in frames:
+        by_hour = frame.group_by(pl.col("event_time").dt.truncate("1h"), maintain_order=True)
+        for (hour,), batch in by_hour:
+            lines = pa.array([f"{line}\n" for line in to_lines(batch)], pa.large_string())
+            yield hour, lines.cast(pa.string_view())
 
 
 @dataclasses.dataclass

@@ -178,11 +178,13 @@ def test_the_same_fact_has_the_same_key_and_another_one_another() -> None:
 
 
 def test_partitions_are_kept_whole_since_anything_came_but_not_for_ever() -> None:
-    """Not before the first partition, not before the first file, not beyond 30 days; and never when nothing came."""
+    """Not before the first partition, nor before the first day of the last 30 of which anything came, if any did."""
     first = hour(0, NOW.date() - 400 * ONE_DAY)
     assert catch_up_since(first, [DAY], NOW) == Window.of_day(DAY).start
-    assert catch_up_since(first, [first.date()], NOW) == Window.of_day((NOW - CATCH_UP).date()).start
-    assert catch_up_since(hour(0), [first.date()], NOW) == hour(0)
+    assert catch_up_since(first, [first.date(), DAY, NOW.date()], NOW) == Window.of_day(DAY).start
+    assert catch_up_since(first, [(NOW - CATCH_UP).date()], NOW) == Window.of_day((NOW - CATCH_UP).date()).start
+    assert catch_up_since(hour(0), [(NOW - CATCH_UP).date()], NOW) == hour(0)
+    assert catch_up_since(first, [first.date(), DAY - CATCH_UP - ONE_DAY], NOW) > NOW
     assert catch_up_since(first, [], NOW) > NOW
 
 

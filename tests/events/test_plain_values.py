@@ -1,12 +1,14 @@
 """The quick ways to read plain times and durations: they give what the careful ways give, or leave it to them."""
 
 import datetime as dt
+import re
 
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pathstats_pipeline.events.formats.requests import target_path
 from pathstats_pipeline.events.formats.times import rfc3339_microseconds_time, rfc3339_seconds_time, rfc3339_time
 from pathstats_pipeline.events.formats.values import duration_ms, durations_ms
 
@@ -26,6 +28,14 @@ def test_a_quick_time_is_the_careful_one_or_none(texts: list[str]) -> None:
     for form in QUICK:
         read = frame.select(quick=form(pl.col("text")), careful=rfc3339_time(pl.col("text")))
         assert read.filter(pl.col("quick").is_not_null() & pl.col("quick").ne_missing(pl.col("careful"))).is_empty()
+
+
+@given(st.lists(st.none() | st.text("/a?#é \nh")))
+def test_a_path_ends_before_query_and_fragment(targets: list[str | None]) -> None:
+    """Whichever of the two stands first."""
+    frame = pl.DataFrame({"target": targets}, schema={"target": pl.String})
+    expected = [target and re.split("[?#]", target)[0] for target in targets]
+    assert expected == frame.select(target_path(pl.col("target"))).to_series().to_list()
 
 
 @pytest.mark.parametrize("end", [".493035Z", "+00:00"])

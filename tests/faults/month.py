@@ -242,7 +242,7 @@ def month(folder: pathlib.Path, server: LocalS3, events_per_day: int, seed: int 
 
 def plot(evenings: list[Evening], path: pathlib.Path) -> None:
     """File size and archive over the days, as a picture."""
-    import matplotlib as mpl  # noqa: PLC0415 - only for the picture, from the extra `bench`
+    import matplotlib as mpl  # noqa: PLC0415 - only for the picture
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt  # noqa: PLC0415

@@ -1,6 +1,7 @@
 """Files whose header lines say how the others are read: in blocks, grown, compressed, and after a death."""
 
 import datetime as dt
+import functools
 import gzip
 import io
 import pathlib
@@ -12,6 +13,7 @@ from ingesting import ingest_path
 from pathstats_pipeline.events.formats.registry import detect
 from pathstats_pipeline.events.formats.w3c import W3cFormat
 from pathstats_pipeline.events.window import Window
+from pathstats_pipeline.intake import spans
 from pathstats_pipeline.intake.choice import format_chooser
 from pathstats_pipeline.intake.ingest import IngestReport, Intake
 from pathstats_pipeline.intake.lines import open_source, read_blocks
@@ -156,6 +158,21 @@ def test_a_span_knows_what_stands_before_it(tmp_path: pathlib.Path) -> None:
         assert block.first_line_number == 1
         assert parsed.rejected.is_empty()
         assert parsed.events.height == LOG[start_of_line:].count(b"/p/")
+
+
+def test_blocks_that_are_parsed_ahead_come_in_their_order(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each with its own lines, read by the last header before it."""
+    monkeypatch.setattr(spans, "read_blocks", functools.partial(read_blocks, block_bytes=200))
+    with open_source(write(tmp_path, LOG)) as stream:
+        found = list(parsed_span(stream, 0, len(LOG), W3cFormat()))
+
+    lines = [block.lines.len() for block, _ in found]
+    assert len(lines) > 10
+    assert [block.first_line_number for block, _ in found] == [1 + sum(lines[:at]) for at in range(len(lines))]
+    assert lines == [parsed.events.height + parsed.headers.len() for _, parsed in found]
+    assert sum(parsed.events.height for _, parsed in found) == 200
 
 
 def test_header_lines_alone_are_a_file_without_events(tmp_path: pathlib.Path) -> None:

@@ -77,7 +77,7 @@ def test_all_three_forms_are_loaded(here: Here) -> None:
     ]
     assert here.events()["event_id"].to_list() == ["a", "b", "b2", "c"]
     assert here.events().row(0, named=True)["bytes_sent"] == 2**53 + 1
-    assert here.load() == LoadedHours((), ())
+    assert here.load() == LoadedHours((), (), {})
 
 
 def test_events_without_an_id_are_named_by_where_they_stand(here: Here) -> None:

@@ -27,11 +27,15 @@ def target_path(target: pl.Expr) -> pl.Expr:
     absolute = target.str.extract(_ABSOLUTE, 2)
     return (
         pl.when(absolute.is_null())
-        .then(target.str.extract(r"(?s)^([^?#]*)"))
+        .then(_up_to(_up_to(target, "?"), "#"))  # half the time of a regular expression
         .when(absolute == "")
         .then(pl.lit("/"))
         .otherwise(absolute)
     )
+
+
+def _up_to(text: pl.Expr, mark: str) -> pl.Expr:
+    return text.str.splitn(mark, 2).struct[0]
 
 
 def target_host(target: pl.Expr) -> pl.Expr:

@@ -53,19 +53,23 @@ def haproxy_time(text: pl.Expr) -> pl.Expr:
     return pl.when(written).then(whole + pl.duration(microseconds=_microseconds(fraction), time_unit="us"))
 
 
-def _fixed_instant(text: pl.Expr, form: str) -> pl.Expr:
-    """Read a form in which each part has its place: seven times faster than one with a choice."""
-    return text.str.to_datetime(form, time_unit="us", strict=False, cache=False)
+def _fixed_instant(text: pl.Expr, form: str, length: int) -> pl.Expr:
+    """Read a form in which each part has its place: seven times faster than one with a choice.
+
+    What is longer or shorter isn't tried: to fail takes five times as long as to read.
+    """
+    likely = pl.when(text.str.len_bytes() == length).then(text)
+    return likely.str.to_datetime(form, time_unit="us", strict=False, cache=False)
 
 
 def rfc3339_microseconds_time(text: pl.Expr) -> pl.Expr:
     """Read `2025-12-31T17:37:40.493035Z` only, as our own lines have it."""
-    return _fixed_instant(text, "%Y-%m-%dT%H:%M:%S.%6fZ")
+    return _fixed_instant(text, "%Y-%m-%dT%H:%M:%S.%6fZ", len("2025-12-31T17:37:40.493035Z"))
 
 
 def rfc3339_seconds_time(text: pl.Expr) -> pl.Expr:
     """Read `2025-12-31T17:37:40+00:00` only, as nginx writes it in UTC."""
-    return _fixed_instant(text, "%Y-%m-%dT%H:%M:%S+00:00")
+    return _fixed_instant(text, "%Y-%m-%dT%H:%M:%S+00:00", len("2025-12-31T17:37:40+00:00"))
 
 
 def rfc3339_offset_time(text: pl.Expr) -> pl.Expr:
