@@ -72,7 +72,7 @@ def metrics(port: int | None, host: str, every: int, *, once: bool, textfile: pa
 
 
 def gather(settings: Settings, board: Board) -> None:
-    """Ask every part, each for itself; one that can't be asked is told, and keeps its values."""
+    """Ask every part, each for itself; one that can't be asked is told once, and keeps its values."""
     asks = {"warehouse": _warehouse, "disk": _disk, "queue": _queue, "dagster": _dagster}
     for part in PARTS:
         try:
@@ -80,7 +80,9 @@ def gather(settings: Settings, board: Board) -> None:
         except NothingToAskError:
             continue
         except Exception as error:  # noqa: BLE001 - whatever is wrong with one part, the others are asked
-            report.note(f"{part}: {' '.join(str(error).split()) or type(error).__name__}")
+            problem = " ".join(str(error).split()) or type(error).__name__
+            if board.is_new(part, problem):
+                report.note(f"{part}: {problem}")
 
 
 def _warehouse(settings: Settings) -> Iterable[Sample]:

@@ -14,11 +14,13 @@ from collections.abc import Iterator
 import dagster as dg
 import polars as pl
 import pytest
+from clocks import SetClock
 from conftest import s3_settings
 
 from pathstats_pipeline.archive.status import DayState
 from pathstats_pipeline.cli import cli
 from pathstats_pipeline.definitions import build_defs
+from pathstats_pipeline.defs.sensors import due_runs
 from pathstats_pipeline.events.load import Load
 from pathstats_pipeline.events.schema import EVENT_SCHEMA
 from pathstats_pipeline.events.window import Window
@@ -83,6 +85,14 @@ class Site:
         path.parent.mkdir(parents=True, exist_ok=True)
         good = {"event_id": f"dropped-{day}", "event_time": f"{day}T01:02:03Z", "path": "/dropped", "method": "GET"}
         path.write_text(json.dumps(good) + "\nno event at all\n")
+
+    def due(self) -> list[tuple[str | None, str]]:
+        """The runs that automation asks for, with their hours."""
+        defs = build_defs(clock=SetClock(at="2026-03-20T00:00:00"))
+        with dg.build_sensor_context(instance=self.instance, definitions=defs, resources=defs.resources) as context:
+            requests = due_runs.evaluate_tick(context).run_requests or []
+        ends = [f"dagster/asset_partition_range_{end}" for end in ("start", "end")]
+        return [(each.job_name, " to ".join(each.tags.get(end, "") for end in ends)) for each in requests]
 
     def everything(self) -> dict[str, bytes | None]:
         """All objects of the archive."""
@@ -242,6 +252,8 @@ def test_what_comes_again_after_the_recovery_is_absorbed(site: Site) -> None:
         before = statistics(here)
     load_settings().warehouse_path.unlink()
     recover()
+    # Dagster has it that these hours were built; the statistics say otherwise. The others of the day never were.
+    assert site.due()[0] == ("hourly", f"{CLEANED}-00:00 to {CLEANED}-23:00")
     site.land(CLEANED, "again", 1)
     site.build(CLEANED)
     with warehouse() as here:

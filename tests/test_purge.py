@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import dagster as dg
 import pytest
 from clocks import SetClock
+from instances import BACKENDS, instance_on
 
 from pathstats_pipeline.definitions import build_defs
 from pathstats_pipeline.defs.purge import LOOKED_BACK, purge
@@ -44,11 +45,12 @@ def failing() -> None:
     breaks()
 
 
-@pytest.fixture
-def instance(tmp_path: pathlib.Path) -> Iterator[dg.DagsterInstance]:
-    """A real instance on SQLite."""
-    (tmp_path / "dagster").mkdir()
-    with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as found:
+@pytest.fixture(params=BACKENDS)
+def instance(
+    request: pytest.FixtureRequest, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[dg.DagsterInstance]:
+    """A real instance, as of `make dev` and as of deploy/."""
+    with instance_on(request.param, tmp_path / "dagster", monkeypatch) as found:
         yield found
 
 

@@ -62,13 +62,21 @@ class Sample:
 
 @dataclasses.dataclass(eq=False)
 class Board:
-    """The last known values of each part, and when they were asked for."""
+    """The last known values of each part, and when they were asked for; and why a part can't be asked now."""
 
     parts: dict[str, tuple[dt.datetime, Sequence[Sample]]] = dataclasses.field(default_factory=dict)
+
+    problems: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def put(self, part: str, samples: Iterable[Sample], now: dt.datetime) -> None:
         """Replace the values of a part, all at once: a scrape in another thread sees the old ones or the new."""
         self.parts[part] = now, tuple(samples)
+        self.problems.pop(part, None)
+
+    def is_new(self, part: str, problem: str) -> bool:
+        """Whether it wasn't this problem the last time."""
+        known, self.problems[part] = self.problems.get(part), problem
+        return known != problem
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """The families, as a registry of prometheus_client asks for them."""
