@@ -6,6 +6,7 @@ create-only, and an object that is there already is judged by its content, since
 was lost.
 """
 
+import contextlib
 import dataclasses
 import datetime as dt
 from collections.abc import Callable, Iterable, Iterator
@@ -22,14 +23,16 @@ from pathstats_pipeline.storage.objects import ArchiveObjects, MissingObjectErro
 from pathstats_pipeline.storage.reading import TooWideError
 from pathstats_pipeline.storage.warehouse import Warehouse
 
-BATCH_ROWS = 4_096
-"""Rows on their way from the warehouse to S3 at a time. Twice as many take 10 MiB more, and win little."""
+BATCH_ROWS = 3_072
+"""Rows on their way from the warehouse to S3 at a time. Twice as many take 12 MiB more, and win little."""
 WIDE_BATCH_ROWS = 100
 """The same where rows are megabytes wide."""
 STREAM_MEMORY_MB = 10
 """DuckDB's buffers while it streams; the day passes through them, it isn't kept in them."""
 SORT_MEMORY_MB = 24
 """The same where an hour has several loads, which are sorted together a few batches at a time."""
+WIDE_MEMORY_MB = 96
+"""The same where either was too little."""
 
 
 def manifests_of(objects: Objects, date: dt.date) -> list[Manifest]:
@@ -104,16 +107,19 @@ class Archiver:
     def _upload(self, plan: Generation, claim: claims.Claim) -> None:
         # Whoever began an upload to this very key before is dead, or was taken over by our claim.
         self.objects.abort_uploads(plan.key)
-        try:
-            is_sorted = len({load.hour for load in plan.loads}) < len(plan.loads)
-            with self.warehouse.limited(SORT_MEMORY_MB if is_sorted else STREAM_MEMORY_MB, threads=1):
-                batches = self.warehouse.stream_lines(plan.loads, BATCH_ROWS)
-                sent = publish(self.objects, plan, batches, claim.assert_held)
-        except TooWideError:
+        is_sorted = len({load.hour for load in plan.loads}) < len(plan.loads)
+        for megabytes in (SORT_MEMORY_MB if is_sorted else STREAM_MEMORY_MB, WIDE_MEMORY_MB):
+            with contextlib.suppress(TooWideError), self.warehouse.limited(megabytes, threads=1):
+                sent = self._publish(plan, claim, BATCH_ROWS)
+                break
+        else:
             # Events of megabytes each: rare enough to pay with memory, and no reason never to archive the day.
-            batches = self.warehouse.stream_lines(plan.loads, WIDE_BATCH_ROWS)
-            sent = publish(self.objects, plan, batches, claim.assert_held)
+            sent = self._publish(plan, claim, WIDE_BATCH_ROWS)
         self._record(plan.date, plan.number, State.UPLOADED, sent.to_json())
+
+    def _publish(self, plan: Generation, claim: claims.Claim, batch_rows: int) -> Sent:
+        batches = self.warehouse.stream_lines(plan.loads, batch_rows)
+        return publish(self.objects, plan, batches, claim.assert_held)
 
     def _verify(self, plan: Generation) -> None:
         archived_at = self.clock()
