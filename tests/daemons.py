@@ -74,6 +74,16 @@ class Site:
             self.process.wait()
             time.sleep(0.1)
 
+    def kill_a_worker(self) -> str:
+        """SIGKILL for the process of a run that is at it, and nobody else; the run's id."""
+        end = time.monotonic() + SETTLE_SECONDS
+        while time.monotonic() < end:
+            for lock in (self.folder / "dagster" / "running").glob("*.lock"):
+                for pid in _holders_of(lock):
+                    os.kill(pid, signal.SIGKILL)
+                    return lock.stem
+        raise AssertionError("no run was ever at it")
+
     def stop(self) -> None:
         """Stop the daemon in order, and then what it has left behind."""
         assert self.process
@@ -129,6 +139,16 @@ def _processes_with(variable: str) -> list[int]:
         with contextlib.suppress(OSError):
             if variable.encode() in environ.read_bytes().split(b"\0"):
                 found.append(int(environ.parent.name))
+    return found
+
+
+def _holders_of(path: pathlib.Path) -> list[int]:
+    """The processes that have a file open."""
+    found = []
+    for descriptor in pathlib.Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):
+            if descriptor.readlink() == path:
+                found.append(int(descriptor.parts[2]))
     return found
 
 

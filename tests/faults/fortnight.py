@@ -1,7 +1,7 @@
 """Simulated days under the real daemon: files land, the clock is set, automation does the rest.
 
 `python -m faults.fortnight` prints what ran when. In it: an hour that fills, a late load of an archived day, a power
-cut in the middle of a run, a daemon that was down for two days, a clock that jumps back.
+cut in the middle of a run, a run whose process is killed, a daemon that was down for two days, a clock that jumps back.
 """
 
 import argparse
@@ -81,8 +81,19 @@ class Days:
         lines = list(self.ran(now))
         yield from lines
         assert any("FAILURE" in line for line in lines), "the cut came too late to hurt anybody"
-        first, end_hour = self.landed_until.replace(hour=0), self.landed_until
-        self.built_again |= set(Window(first, end_hour).hours())
+        self.built_again |= set(Window(self.landed_until.replace(hour=0), self.landed_until).hours())
+
+    def worker_killed(self, now: dt.datetime) -> Iterator[str]:
+        """The process of a run is killed, which holds the warehouse, or waits for it; all else lives on."""
+        self.go_to(now)
+        run_id = self.here.kill_a_worker()
+        yield f"{now:%a %d %H:%M}  the process of a run is killed"
+        self.here.settle()
+        yield from self.ran(now)
+        killed = self.here.instance.get_run_by_id(run_id)
+        assert killed is not None
+        assert killed.status is dg.DagsterRunStatus.FAILURE
+        self.built_again |= set(Window(self.landed_until.replace(hour=0), self.landed_until).hours())
 
 
 def _partitions(run: dg.DagsterRun) -> str:
@@ -120,8 +131,8 @@ def live(here: Site, first_day: dt.date, days: int) -> Iterator[str]:
             assert not list(story.ran(midnight))
         if number in {5, 6}:
             story.go_to(night)
-        elif number == 1:
-            yield from story.power_cut(noon)
+        elif number in {1, 2}:
+            yield from story.power_cut(noon) if number == 1 else story.worker_killed(noon)
             yield from story.step(night)
         else:
             yield from story.step(noon)

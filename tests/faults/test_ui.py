@@ -26,7 +26,13 @@ _SHOTS = os.environ.get("SCREENSHOTS")
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def browser() -> str:
+    """Where Chromium is; tests without it are skipped, and say so."""
+    return shutil.which("chromium") or pytest.skip("Chromium is not installed (Debian's package chromium)")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, browser: str) -> Iterator[Server]:  # noqa: ARG001 - before it starts
     """`pathstats dev` on two days of sample traffic that automation has taken all the way."""
     folder = tmp_path_factory.mktemp("ui")
     today = dt.datetime.now(dt.UTC).replace(hour=0, minute=0, second=0, microsecond=0)
@@ -47,12 +53,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def page(server: Server) -> Iterator[Any]:
-    """A browser's page; tests without a browser are skipped, and say so."""
-    sync_api = pytest.importorskip("playwright.sync_api")
-    if not (browser := shutil.which("chromium")):
-        pytest.skip("Chromium is not installed (Debian's package chromium)")
-    with sync_api.sync_playwright() as playwright:
+def page(server: Server, browser: str) -> Iterator[Any]:
+    """A browser's page."""
+    from playwright.sync_api import sync_playwright  # noqa: PLC0415 - only where there is a browser
+
+    with sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
         opened = launched.new_page(viewport={"width": 1400, "height": 900}, base_url=server.url)
         opened.set_default_timeout(SECONDS)
