@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytest
+from rounds import rounds
 
 from pathstats_pipeline.archive.cleanup import CleanupRefusedError, clean_day, plan_cleanup
 from pathstats_pipeline.archive.day import manifests_of
@@ -78,8 +79,11 @@ def test_every_schedule_keeps_what_is_not_in_the_object(
     judge([play(seed) for seed in seeds])
 
 
+SHARE = rounds(60, full=250)
+
+
 @pytest.mark.faults
-@pytest.mark.parametrize("seeds", [range(start, start + 250) for start in range(0, 1_000, 250)], ids=str)
+@pytest.mark.parametrize("seeds", [range(start, start + SHARE) for start in range(0, 4 * SHARE, SHARE)], ids=str)
 def test_each_of_a_thousand_schedules_keeps_what_is_not_in_the_object(
     tmp_path: pathlib.Path, prepared: pathlib.Path, seeds: range
 ) -> None:

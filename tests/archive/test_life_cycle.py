@@ -11,6 +11,7 @@ import shutil
 
 import polars as pl
 import pytest
+from rounds import rounds
 
 from pathstats_pipeline.archive import gzipped
 from pathstats_pipeline.archive.cleanup import CleanedDay, CleanupRefusedError, clean_day, plan_cleanup
@@ -392,11 +393,14 @@ def test_late_loads_become_generations_of_their_own(tmp_path: pathlib.Path, seed
         assert [manifest.generation for manifest in manifests] == list(range(1, len(manifests) + 1))
 
 
+SHARE = rounds(30, full=100)
+
+
 @pytest.mark.parametrize(
     "seeds",
     [
         range(8),
-        *(pytest.param(range(start, start + 100), marks=pytest.mark.faults) for start in range(0, 300, 100)),
+        *(pytest.param(range(start, start + SHARE), marks=pytest.mark.faults) for start in range(0, 3 * SHARE, SHARE)),
     ],
     ids=str,
 )

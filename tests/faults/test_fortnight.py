@@ -6,7 +6,7 @@ import pathlib
 import pytest
 from daemons import site
 from postgres import postgres
-from rounds import rounds
+from rounds import FULL, rounds
 
 from faults.fortnight import HOT_DAYS, live
 from pathstats_pipeline.events.window import DAY
@@ -22,6 +22,7 @@ def test_days_go_their_way_by_themselves(tmp_path: pathlib.Path, s3_server: Loca
     _live(tmp_path, s3_server, "")
 
 
+@pytest.mark.skipif(not FULL, reason="as long again as on SQLite: only where all is asked for, FULL=1")
 @pytest.mark.timeout(3_600)
 def test_days_go_their_way_by_themselves_on_postgresql(tmp_path: pathlib.Path, s3_server: LocalS3) -> None:
     """The same with Dagster's storage in PostgreSQL."""

@@ -118,7 +118,7 @@ def _kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize(("size", "count"), [(1, 100), *((size, rounds(500, full=2_000)) for size in (5, 9, 10))])
+@pytest.mark.parametrize(("size", "count"), [(1, 100), *((size, rounds(150, full=2_000)) for size in (5, 9, 10))])
 @pytest.mark.parametrize("share", [0.01, 0.1, 0.3])
 def test_m13_poison_in_full_numbers(
     other_s3_server: str, tmp_path: pathlib.Path, share: float, size: int, count: int
