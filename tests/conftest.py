@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import sys
 import uuid
 from collections.abc import Iterator
 
@@ -53,6 +54,9 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) 
     for name in list(os.environ):
         if name.startswith(("PATHSTATS_", "AWS_", "DAGSTER_")):
             monkeypatch.delenv(name)
+    # It keeps the credentials that it was first asked with, for another test's server.
+    if boto3 := sys.modules.get("boto3"):
+        monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
     monkeypatch.setenv("PATHSTATS_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
