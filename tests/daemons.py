@@ -102,7 +102,9 @@ class Site:
                 begun = time.time()
             elif (tick := self._last_tick()) and tick.timestamp > begun and tick.status is TickStatus.SKIPPED:
                 assert "nothing" in (tick.skip_reason or ""), tick.skip_reason
-                return
+                # A run that ended right after it was asked may have left something to do.
+                if "under way" not in (tick.skip_reason or ""):
+                    return
 
     def _last_tick(self) -> InstigatorTick | None:
         states = [state for state in self.instance.all_instigator_state() if state.name == SENSOR]
