@@ -24,8 +24,9 @@ _OF_NO_TIME: Final = {DRAIN_JOB, PURGE_JOB}
 """Jobs that touch neither hours nor days."""
 _RUNS_LOOKED_AT: Final = 500
 _BACKFILLS_LOOKED_AT: Final = 50
-_RETRIED_WITHIN: Final = dt.timedelta(minutes=10)
-"""Later, nobody is going to: there is no daemon, or it couldn't."""
+_RETRIED_WITHIN: Final = dt.timedelta(minutes=1)
+"""Dagster looks for failures every 5 seconds, and once: it loses sight of one that it sees before the run's status is
+written, and promises a retry that never comes. Automation asks for what that run left behind."""
 _ALL_TIME: Final = Window(Window.of_day(dt.date.min).start, Window.of_day(dt.date(9999, 12, 30)).end)
 _PARTITION, _RANGE_START, _RANGE_END = (
     f"dagster/{name}" for name in ("partition", "asset_partition_range_start", "asset_partition_range_end")

@@ -14,17 +14,11 @@ from typing import Any
 import pytest
 from commands import Shell
 from dagster_server import Server, serving, wait_for
-from rounds import FULL
 
 from pathstats_pipeline.events.window import DAY
 from pathstats_pipeline.sample import write_sample
 
-pytestmark = [
-    pytest.mark.faults,
-    pytest.mark.skipif(
-        not FULL, reason="a browser beside two other workers waits too long: where all is asked for, FULL=1"
-    ),
-]
+pytestmark = pytest.mark.faults
 DAYS = 2
 LOCATION = "pathstats_pipeline"
 SECONDS = 60_000
