@@ -77,7 +77,7 @@ def test_hours_wait_for_a_retry_and_no_longer_than_it_takes(
     assert _retries(instance, monkeypatch) == []
 
     assert under_way(instance) == [Window.of_hour(dt.datetime.fromisoformat("2026-02-28T05:00"))]
-    assert dt.timedelta(seconds=30) <= module._RETRIED_WITHIN <= dt.timedelta(minutes=2)  # noqa: SLF001
+    assert dt.timedelta(seconds=30) <= module._RETRIED_WITHIN <= dt.timedelta(minutes=2)
     monkeypatch.setattr(module, "_RETRIED_WITHIN", dt.timedelta(seconds=0.1))
     time.sleep(0.3)
     assert under_way(instance) == []
