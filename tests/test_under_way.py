@@ -10,7 +10,6 @@ import dagster as dg
 import pytest
 
 # Not public: what retries runs in the daemon.
-from dagster._core.workspace.context import IWorkspaceProcessContext
 from dagster._daemon.auto_run_reexecution.event_log_consumer import EventLogConsumerDaemon
 
 from pathstats_pipeline.defs import under_way as module
@@ -37,7 +36,7 @@ def _retries(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> l
         return iter(())
 
     monkeypatch.setattr(EventLogConsumerDaemon, "handle_updated_runs_fns", [consume])
-    context = cast("IWorkspaceProcessContext", types.SimpleNamespace(instance=instance))
+    context: Any = types.SimpleNamespace(instance=instance)
     list(EventLogConsumerDaemon().run_iteration(context))
     return found
 
