@@ -73,6 +73,7 @@ lock: ## Resolve the lock anew (needs uv).
 	uv pip compile pyproject.toml --extra bench -c requirements.lock --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-annotate --no-header -q -o requirements-bench.lock
 
-clean: ## Remove the environment and all local state, the local S3 server's objects too.
+clean: ## Remove the environment and all local state, the local servers' objects and messages too.
 	@test ! -x $(BIN)/pathstats || $(BIN)/pathstats s3 stop || true
+	@test ! -x $(BIN)/pathstats || $(BIN)/pathstats queue stop || true
 	rm -rf $(VENV) .pathstats .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist

@@ -1,7 +1,8 @@
-"""The commands of the queue: drain, status, redrive and send. As in cli.py, which lists them."""
+"""The commands of the queue: drain, status, redrive, send and stop. As in cli.py, which lists them."""
 
 import contextlib
 import functools
+import itertools
 import pathlib
 import signal
 import threading
@@ -12,13 +13,14 @@ import click
 
 from pathstats_pipeline import queue_report, report
 from pathstats_pipeline.intake import drains
-from pathstats_pipeline.intake.consumer import Bounds, Consumer, object_ingester
-from pathstats_pipeline.intake.dead_letters import bury, redrive
+from pathstats_pipeline.intake.consumer import Bounds, Consumer, consumer_of
+from pathstats_pipeline.intake.dead_letters import redrive
 from pathstats_pipeline.intake.ingest import first_hour
 from pathstats_pipeline.intake.messages import QueueError
 from pathstats_pipeline.settings import Settings, load_settings
 from pathstats_pipeline.storage.connect import bucket_objects, landing_zone, queues_of, s3_client
 from pathstats_pipeline.storage.landing import Landing
+from pathstats_pipeline.storage.local_sqs import LocalSqs
 from pathstats_pipeline.storage.objects import ObjectsError
 from pathstats_pipeline.terminal import intake_lock, now, s3_of, sqs_of
 
@@ -43,17 +45,9 @@ def _landing(settings: Settings, *, reads_logs: bool = False) -> Iterator[Landin
 
 
 def _consumer(settings: Settings, landing: Landing) -> Consumer:
-    messages, letters = queues_of(settings)
-    start, bucket = first_hour(settings), functools.partial(bucket_objects, settings)
-    return Consumer(
-        queue=messages,
-        landing=landing,
-        ingest_object=object_ingester(landing, bucket, start, now, lambda: intake_lock(settings)),
-        bury=(lambda message, reason: bury(letters, message, reason, now())) if letters else None,
-        first_hour=start,
-        clock=now,
-        bounds=Bounds.of(settings),
-    )
+    bucket = functools.partial(bucket_objects, settings)
+    lock = functools.partial(intake_lock, settings)
+    return consumer_of(queues_of(settings), landing, bucket, first_hour(settings), now, lock, Bounds.of(settings))
 
 
 @queue.command("drain")
@@ -136,13 +130,17 @@ def send(file: pathlib.Path, lines: int) -> None:
     sent = 0
     with sqs_of(settings), file.open(encoding="utf-8", errors="surrogateescape") as source:
         messages, _ = queues_of(settings)
-        batch: list[str] = []
-        for line in source:
-            batch.append(line)
-            if len(batch) == lines:
-                messages.send("".join(batch))
-                sent, batch = sent + 1, []
-        if batch:
-            messages.send("".join(batch))
+        while batch := "".join(itertools.islice(source, lines)):
+            try:
+                messages.send(batch)
+            except QueueError as error:
+                told = f"{error}; {sent} message(s) were sent, of the first {sent * lines} lines"
+                raise click.ClickException(told) from None
             sent += 1
     report.note(f"sent {sent} message(s) to {messages.url}")
+
+
+@queue.command()
+def stop() -> None:
+    """Stop the local server, where a command that was killed has left it behind; its messages stay."""
+    LocalSqs(load_settings().local_sqs_directory).stop()

@@ -72,6 +72,19 @@ def test_without_any_setting_the_local_server_keeps_what_is_sent_until_it_is_dra
     assert "25 requests" in shell.ok("top")
 
 
+def test_a_server_that_was_left_behind_is_stopped_by_hand(tmp_path: pathlib.Path, nursery: Nursery) -> None:
+    """What was sent to it waits; stopping it again, or where it never ran, does nothing."""
+    shell = Shell(tmp_path / "home", nursery=nursery)
+    server = LocalSqs(shell.home / "sqs")
+    assert shell.ok("queue", "stop") == ""
+    shell.ok("queue", "send", write(tmp_path / "events.jsonl", event_lines(1)))
+    server.start()
+    for _ in range(2):
+        shell.ok("queue", "stop")
+        assert not server._lives()
+    assert ": 1 wait, 0 hidden" in shell.ok("queue", "status")
+
+
 def test_a_queue_that_is_set_is_drained_and_no_server_is_started(world: World, tmp_path: pathlib.Path) -> None:
     """What is sent goes there; the status tells of queue, drain and dead letters, and is well."""
     file = write(tmp_path / "events.jsonl", event_lines(7) + "no event\n")
@@ -208,6 +221,15 @@ def test_a_queue_that_cannot_be_reached_is_one_line(world: World, arguments: lis
     refused = shell.refused("queue", *arguments)
     assert refused.startswith("pathstats: error: cannot ")
     assert (world.letters if arguments == ["redrive"] else world.queue).url in refused
+
+
+def test_a_file_that_was_sent_in_part_says_how_far(world: World, tmp_path: pathlib.Path) -> None:
+    """So that the rest can be sent: here, the queue takes no message of 2 MiB."""
+    file = write(tmp_path / "events.jsonl", event_lines(20) + "x" * 2 * 1024 * 1024 + "\n" + event_lines(1))
+    refused = world.shell.refused("queue", "send", file, "--lines", "10")
+    assert refused.startswith(f"pathstats: error: cannot send to queue {world.queue.url}")
+    assert refused.endswith("; 2 message(s) were sent, of the first 20 lines")
+    assert world.queue.depth().messages == 2
 
 
 def test_without_dead_letters_poison_stays_and_there_is_nothing_to_redrive(world: World) -> None:

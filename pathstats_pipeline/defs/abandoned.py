@@ -54,8 +54,8 @@ class LivingResource(dg.ConfigurableResource[Any]):
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Any]:
         """As ever; sensors have resources without a run."""
         with contextlib.ExitStack() as stack:
-            if context.run_id and context.instance:
-                stack.enter_context(living(context.instance, context.run_id))
+            if context.run and context.instance:
+                stack.enter_context(living(context.instance, context.run.run_id))
             yield stack.enter_context(super().yield_for_execution(context))
 
 

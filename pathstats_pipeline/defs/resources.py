@@ -23,8 +23,7 @@ from pathstats_pipeline.archive.lifecycle import Retention
 from pathstats_pipeline.archive.strategy import SizeRule
 from pathstats_pipeline.defs.abandoned import LivingResource
 from pathstats_pipeline.events.window import naive_utc
-from pathstats_pipeline.intake.consumer import Bounds, Consumer, object_ingester
-from pathstats_pipeline.intake.dead_letters import bury
+from pathstats_pipeline.intake.consumer import Bounds, Consumer, consumer_of
 from pathstats_pipeline.intake.ingest import first_hour
 from pathstats_pipeline.settings import Settings, load_settings
 from pathstats_pipeline.stats.pairs import SketchChoice
@@ -174,21 +173,17 @@ class MessageQueues(LivingResource):
 
     def consumer(self, landing: Landing, clock: Callable[[], dt.datetime]) -> Consumer:
         """Who takes messages off the queue into the landing zone."""
-        messages, letters = self.queues()
         lock = functools.partial(
             in_turn, pathlib.Path(self.lock_path), timeout_seconds=self.lock_timeout_seconds, what=self.lock_path
         )
-        start = dt.datetime.fromisoformat(self.first_hour)
-        return Consumer(
-            queue=messages,
-            landing=landing,
-            ingest_object=object_ingester(
-                landing, lambda bucket: S3Objects(self.s3.get_client(), bucket), start, clock, lock
-            ),
-            bury=(lambda message, reason: bury(letters, message, reason, clock())) if letters else None,
-            first_hour=start,
-            clock=clock,
-            bounds=Bounds(self.batch_messages, self.batch_bytes, self.batch_seconds, self.groups, self.hidden_seconds),
+        return consumer_of(
+            self.queues(),
+            landing,
+            lambda bucket: S3Objects(self.s3.get_client(), bucket),
+            dt.datetime.fromisoformat(self.first_hour),
+            clock,
+            lock,
+            Bounds(self.batch_messages, self.batch_bytes, self.batch_seconds, self.groups, self.hidden_seconds),
         )
 
 

@@ -1,13 +1,12 @@
 """Batches of messages from a queue: when a batch is refused, how it is tried again, and when. Decisions only; pure.
 
 A batch is refused when more than a tenth of it can't become events. Taken plainly, that rule starves the good ones
-among small batches, and sends them to the dead-letter queue with the others. So attempts are charged to the message
-that failed and to no other, and a message of a refused batch is tried in smaller company the next time, in the end
-alone.
+among small batches, and sends them to the dead-letter queue with the others. So a message is given up only for its own
+failure, and one of a refused batch is tried in smaller company the next time, in the end alone.
 """
 
 import random
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 FIRST_DELAY_SECONDS: Final = 60
@@ -15,7 +14,7 @@ MOST_DELAY_SECONDS: Final = 3_600
 _DOUBLINGS: Final = 6
 """After so many, the delay is the longest one; no larger power is ever reckoned."""
 MOST_ATTEMPTS: Final = 5
-"""Of its own; then a message goes to the dead-letter queue."""
+"""Deliveries; a message that fails then goes to the dead-letter queue."""
 
 
 def visibility_seconds(attempts: int, *, jitter: float = 0.0, seed: int | str = 0) -> int:
@@ -42,13 +41,8 @@ def refuses(failed: int, total: int) -> bool:
     return 10 * failed > total
 
 
-def charged(attempts: Mapping[str, int], failed: Collection[str]) -> dict[str, int]:
-    """The attempts after a batch, refused or not: one more for each message that failed, and for no other."""
-    return {**attempts, **{message: attempts.get(message, 0) + 1 for message in failed}}
-
-
 def is_dead(attempts: int) -> bool:
-    """Whether a message that failed so often by itself goes to the dead-letter queue."""
+    """Whether a message that has failed, after so many deliveries, goes to the dead-letter queue."""
     return attempts >= MOST_ATTEMPTS
 
 

@@ -15,6 +15,7 @@ from typing import Final, Protocol, Self
 
 from pathstats_pipeline.events.formats.registry import detect
 from pathstats_pipeline.intake.batches import batches, is_dead, refuses, visibility_seconds
+from pathstats_pipeline.intake.dead_letters import LetterQueue, bury
 from pathstats_pipeline.intake.ingest import IngestReport, Intake, ingest_file
 from pathstats_pipeline.intake.lines import SourceError
 from pathstats_pipeline.intake.logfiles import ObjectLogFile
@@ -307,6 +308,32 @@ def _is_of_the_store(error: SourceError) -> bool:
     """Whether a log file couldn't be read because its store couldn't be asked, not because of what it holds."""
     cause = error.__cause__
     return isinstance(cause, ObjectsError) and not isinstance(cause, MissingObjectError)
+
+
+def consumer_of(
+    queues: tuple[MessageQueue, LetterQueue | None],
+    landing: Landing,
+    bucket: Callable[[str], VersionedObjects],
+    first_hour: dt.datetime,
+    clock: Callable[[], dt.datetime],
+    lock: Callable[[], contextlib.AbstractContextManager[object]],
+    bounds: Bounds,
+) -> Consumer:
+    """Who takes messages off a queue into the landing zone, and poison to its dead letters where there are any.
+
+    `bucket` gives the objects of a bucket by its name, for messages that name a log file; `lock` holds the intake
+    alone while one is read, as every other intake does.
+    """
+    queue, letters = queues
+    return Consumer(
+        queue=queue,
+        landing=landing,
+        ingest_object=object_ingester(landing, bucket, first_hour, clock, lock),
+        bury=(lambda message, reason: bury(letters, message, reason, clock())) if letters else None,
+        first_hour=first_hour,
+        clock=clock,
+        bounds=bounds,
+    )
 
 
 def object_ingester(
