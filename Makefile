@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # The local S3 server is on loopback; a proxy must not be asked for it.
 export NO_PROXY := 127.0.0.1,localhost
+# Without byte code, each of hundreds of processes would compile what it runs, and pytest its tests, again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo dev test test-faults crash-table month fortnight lint format bench lock clean
 
@@ -35,7 +37,7 @@ test: $(READY) ## All tests.
 	@$(BIN)/pytest -q -n 3 --dist loadfile --no-loadscope-reorder
 
 test-faults: $(READY) ## The long tests: kills and faults by the hundred; all that there are with FULL=1.
-	@$(BIN)/pytest -q -n 3 --dist worksteal -m faults
+	@$(BIN)/pytest -q -n 3 --dist loadfile --no-loadscope-reorder -m faults
 
 crash-table: $(READY) ## A day killed at every boundary of its life, and 500 pairs of them, as a table.
 	@cd tests && ../$(BIN)/python -m faults.crash_table --pairs 250

@@ -26,6 +26,11 @@ hypothesis.settings.register_profile("house", deadline=None)
 hypothesis.settings.load_profile("house")
 
 LONGEST = (
+    "test_fortnight.py",
+    "test_ui.py",
+    "test_queue.py",
+    "test_killed.py",
+    "test_production.py",
     "test_backfill.py",
     "test_pipeline.py",
     "test_commands.py",

@@ -79,7 +79,7 @@ def test_every_schedule_keeps_what_is_not_in_the_object(
     judge([play(seed) for seed in seeds])
 
 
-SHARE = rounds(60, full=250)
+SHARE = rounds(30, full=250)
 
 
 @pytest.mark.faults

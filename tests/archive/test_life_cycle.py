@@ -393,7 +393,7 @@ def test_late_loads_become_generations_of_their_own(tmp_path: pathlib.Path, seed
         assert [manifest.generation for manifest in manifests] == list(range(1, len(manifests) + 1))
 
 
-SHARE = rounds(30, full=100)
+SHARE = rounds(15, full=100)
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ WAVE = 5_000
 
 
 @pytest.mark.timeout(3 * 3_600)
-@pytest.mark.parametrize(("count", "kills"), [(rounds(5_000, full=50_000), rounds(25, full=50))])
+@pytest.mark.parametrize(("count", "kills"), [(rounds(4_000, full=50_000), rounds(20, full=50))])
 def test_m11_killed_consumers_lose_nothing_and_double_nothing(
     other_s3_server: str, tmp_path: pathlib.Path, count: int, kills: int
 ) -> None:
@@ -118,7 +118,7 @@ def _kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize(("size", "count"), [(1, 100), *((size, rounds(150, full=2_000)) for size in (5, 9, 10))])
+@pytest.mark.parametrize(("size", "count"), [(1, 100), *((size, rounds(100, full=2_000)) for size in (5, 9, 10))])
 @pytest.mark.parametrize("share", [0.01, 0.1, 0.3])
 def test_m13_poison_in_full_numbers(
     other_s3_server: str, tmp_path: pathlib.Path, share: float, size: int, count: int
