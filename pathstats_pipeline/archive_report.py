@@ -39,7 +39,7 @@ def status(found: Status, *, form: str) -> None:
         json.dump(answer, sys.stdout, indent=2, default=str)
         sys.stdout.write("\n")
         return
-    names = [*_DAY_COLUMNS, "generations"]
+    names = [*_DAY_COLUMNS, "generations", "unloaded"]
     table = rich.table.Table("day", "state", *map(report.right, names), "hold")
     for day in found.days:
         counts = (f"{getattr(day, name):,}" for name in names)
@@ -50,11 +50,14 @@ def status(found: Status, *, form: str) -> None:
     report.say(f"{stored:,} stored = {live:,} live + {deleted:,} archived and deleted")
     oldest = totals["oldest_unarchived_day"]
     report.say(f"{archived_:,} archived, {waiting:,} waiting" + (f", since {oldest}" if oldest else ""))
+    if files := totals["unloaded"]:
+        hour = totals["oldest_unloaded_hour"]
+        report.say(f"{files:,} file(s) in the landing zone are not loaded, the oldest of {hour:%Y-%m-%d %H:%M}")
 
 
 def _day_facts(day: DayFacts, now: dt.datetime) -> dict[str, Any]:
     facts = {"date": day.date, "state": day.state(now).value, "hold": day.hold, "loads": day.loads}
-    return {**facts, **{name: getattr(day, name) for name in (*_DAY_COLUMNS, "generations", "unfinished")}}
+    return {**facts, **{name: getattr(day, name) for name in (*_DAY_COLUMNS, "generations", "unfinished", "unloaded")}}
 
 
 def recovered(days: Iterable[RecoveredDay]) -> list[str]:

@@ -15,7 +15,7 @@ from typing import Final
 
 from pathstats_pipeline.archive.lifecycle import Retention, reasons_to_wait
 from pathstats_pipeline.archive.status import DayFacts, DayState
-from pathstats_pipeline.events.load import Load
+from pathstats_pipeline.events.load import Files, Load
 from pathstats_pipeline.events.window import DAY, HOUR, Window
 
 REFRESH: Final = dt.timedelta(minutes=5)
@@ -24,8 +24,6 @@ CATCH_UP: Final = 30 * DAY
 """For so long after their end, partitions without any file or event are materialised, too."""
 RETRY_AFTER: Final = (dt.timedelta(minutes=10), HOUR, 6 * HOUR, DAY)
 """How long after its first, second … failure a run is asked for again; after the last of these each time."""
-Files = Mapping[dt.date, Collection[tuple[Load, bool]]]
-"""The loads that landed of each day, and whether each is one of rejected lines."""
 
 
 @dataclasses.dataclass(frozen=True)

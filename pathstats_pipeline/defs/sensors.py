@@ -19,7 +19,6 @@ from pathstats_pipeline.automation import late
 from pathstats_pipeline.automation.due import (
     Ask,
     Facts,
-    Files,
     Pace,
     Progress,
     catch_up_since,
@@ -114,10 +113,9 @@ def _facts(
     instance: dg.DagsterInstance, landing: Landing, path: pathlib.Path, looked_at: Sequence[dt.date], now: dt.datetime
 ) -> Facts:
     """What is known; the landing zone is listed before the warehouse is held."""
-    landed = {day: landing.loads(day) for day in looked_at}
+    landed = {day: loads for day in looked_at if (loads := landing.loads(day))}
     with open_warehouse(path, lock_timeout_seconds=LOCK_SECONDS) as store:
-        days, behind = store.days(), store.hours_behind()
-        unknown: Files = {day: files - store.known_loads(Window.of_day(day)) for day, files in landed.items() if files}
+        days, behind, unknown = store.days(), store.hours_behind(), store.unloaded(landed)
     since = catch_up_since(FIRST_HOUR, [*looked_at, *(day.date for day in days)], now)
     return Facts(now, days, unknown, behind, _progress(instance, since, now))
 
