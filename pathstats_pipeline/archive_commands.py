@@ -172,7 +172,7 @@ def hold(date: dt.date, reason: str | None, *, release: bool) -> None:
 @click.command()
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def status(form: str) -> None:
-    """How every day stands: stored, live, archived, waiting, not loaded, on hold; without a look at the archive.
+    """How every day stands: stored, live, archived, waiting, not loaded, deletable from when; the archive isn't asked.
 
     Received = stored + duplicates + rejected, and stored = live + deleted: what the ledger says is held against what is
     counted. Exit code 1 says that it doesn't add up, that files of a day that is over aren't loaded, or that the
@@ -184,7 +184,7 @@ def status(form: str) -> None:
     landed, unlisted = _landed(settings)
     with warehouse_of(settings) as warehouse:
         found = warehouse.status(now(), None if landed is None else warehouse.unloaded(landed))
-    archive_report.status(found, form=form)
+    archive_report.status(found, settings.retention, form=form)
     if problems := found.problems():
         raise click.ClickException(f"{len(problems)} number(s) don't add up, first: {problems[0]}")
     if unlisted:

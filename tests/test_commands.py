@@ -263,6 +263,15 @@ def test_status_sees_what_is_not_loaded_and_says_when_it_cannot(shell: Shell) ->
     assert "what isn't loaded is not known: cannot list" in done.stderr
 
 
+def _day(shell: Shell) -> dict[str, object]:
+    """The only day, as `pathstats status` has it for a monitor."""
+    facts = json.loads(shell.ok("status", "--format", "json"))
+    assert "oldest_unarchived_day" in facts
+    [day] = facts["days"]
+    assert isinstance(day, dict)
+    return day
+
+
 def test_the_commands_of_the_archive_agree_on_a_days_way(shell: Shell, tmp_path: pathlib.Path) -> None:
     """Status adds up; verify says drift of lost records; a day goes away, comes back, and goes away again."""
     log = tmp_path / "access.log"
@@ -270,7 +279,11 @@ def test_the_commands_of_the_archive_agree_on_a_days_way(shell: Shell, tmp_path:
     shell.ok("ingest", log)
     assert "there is no warehouse" in shell.refused("status")
     shell.ok("build", "--from", "2025-11-20", "--to", "2025-11-21")
-    assert "oldest_unarchived_day" in shell.ok("status", "--format", "json")
+    assert "2025-11-23 00:00" in shell.ok("status")
+    assert _day(shell)["deletable_from"] == "2025-11-23T00:00:00.000000Z"
+    shell.ok("hold", "2025-11-20", "--reason", "an audit")
+    assert _day(shell)["deletable_from"] is None
+    shell.ok("hold", "2025-11-20", "--release")
     shell.ok("archive", "2025-11-20")
     [line] = shell.ok("verify", "2025-11-20").splitlines()
     assert line.endswith(": ok")

@@ -10,6 +10,7 @@ import enum
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
+from pathstats_pipeline.archive.lifecycle import Retention, deletable_from
 from pathstats_pipeline.events.window import Window
 
 
@@ -92,6 +93,17 @@ class DayFacts:
             DayState.DELETING: self.live > 0,
         }
         return next((state for state, holds in by_archive.items() if holds), DayState.CLEANED)
+
+    def under(self, retention: Retention) -> Retention:
+        """The retention as it holds for this day, with its hold."""
+        held = {self.date: self.hold} if self.hold is not None else {}
+        return dataclasses.replace(retention, held=held)
+
+    def deletable_from(self, retention: Retention) -> dt.datetime | None:
+        """From when on clean-up may delete what is archived of it; None where a hold keeps it, or nothing is left."""
+        if not self.live and not self.unloaded:
+            return None
+        return deletable_from(self.date, self.under(retention), self.verified_at)
 
     def problems(self) -> list[str]:
         """Where the numbers don't add up, in words."""

@@ -197,7 +197,7 @@ def _is_to_clean(
 ) -> bool:
     if state not in {DayState.ARCHIVED, DayState.DELETING} and not never:
         return False
-    retention = dataclasses.replace(pace.retention, held={date: day.hold} if day and day.hold is not None else {})
+    retention = day.under(pace.retention) if day else pace.retention
     return not reasons_to_wait(date, facts.now, retention, day.verified_at if day else None)
 
 
