@@ -225,6 +225,23 @@ def test_a_broken_file_holds_up_its_hour_only_and_is_tried_again_with_patience(t
     assert again.run_key not in {request.run_key for request in waiting}
 
 
+def test_a_broken_file_stops_the_statistics_of_the_hour_that_fills_until_it_is_gone(ticks: Ticks) -> None:
+    """Its good files are loaded all the same; it is tried again every five minutes."""
+    broken = _folder(START) / "broken.parquet"
+    broken.write_bytes(b"garbage")
+    ticks.now = START + dt.timedelta(minutes=10)
+    [request] = ticks.tick()
+    assert not ticks.run(request)
+    assert ticks.pipeline.events(DAY) == EVENTS_AN_HOUR
+    assert ticks.pipeline.materialized("path_stats_hourly") == set()
+    assert ticks.tick() == []
+    ticks.now += dt.timedelta(minutes=5)
+    [request] = ticks.tick()
+    broken.unlink()
+    assert ticks.run(request)
+    assert ticks.pipeline.materialized("path_stats_hourly") == {f"{DAY}-00:00"}
+
+
 def _later(delay: dt.timedelta) -> dt.datetime:
     """So long after now: a run's end is told by the real clock, whatever the set one says."""
     return dt.datetime.now(dt.UTC).replace(tzinfo=None) + delay
