@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from commands import Shell
+from conftest import new_bucket, s3_settings
 from dagster_server import serving as served
 
 from pathstats_pipeline.defs.serving import LOCK_NAME, AlreadyServingError, alone, end_group
+from pathstats_pipeline.storage.local_s3 import LocalS3
 
 URL = "http://127.0.0.1:3000"
 _DAGSTER = """
@@ -168,10 +170,12 @@ def test_what_is_written_of_an_earlier_one_is_no_obstacle(tmp_path: pathlib.Path
 
 
 def test_dagsters_own_servers_are_refused_a_second_time_and_end_when_the_command_is_killed(
-    tmp_path: pathlib.Path,
+    tmp_path: pathlib.Path, s3_server: LocalS3
 ) -> None:
     """The real ones: web server, daemon, code server; without a word of warning about `dagster dev` itself."""
-    shell = Shell(tmp_path / "home", (("PATHSTATS_AUTOMATION", "off"),))
+    # No local server of its own, which would outlive it on purpose.
+    settings = {**s3_settings(s3_server, new_bucket(s3_server)), "PATHSTATS_SQS_QUEUE_URL": "http://127.0.0.1:9/none"}
+    shell = Shell(tmp_path / "home", tuple(settings.items()))
     log = tmp_path / "log"
     with served(shell, log) as server:
         pid = int((tmp_path / "home" / LOCK_NAME).read_text().split('"pid": ')[1].split(",")[0])
@@ -186,7 +190,6 @@ def test_dagsters_own_servers_are_refused_a_second_time_and_end_when_the_command
         with alone(shell.home, URL):
             assert not any(map(lives, servers))
     assert "Supersession" not in log.read_text()
-    shell.run("s3", "stop")
 
 
 def _group_of(home: pathlib.Path) -> int:
