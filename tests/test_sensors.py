@@ -203,7 +203,7 @@ def test_a_broken_file_holds_up_its_hour_only_and_is_tried_again_with_patience(t
     head, line = (ticks.skipped or "").splitlines()
     assert head == "nothing new is due; late and asked for before: 1"
     assert re.fullmatch(
-        rf"hourly {DAY}-05:00: 1 file\(s\) that the ledger doesn't know, 1 hour\(s\) of statistics behind; "
+        rf"• hourly {DAY}-05:00: 1 file\(s\) that the ledger doesn't know, 1 hour\(s\) of statistics behind; "
         r"failed once, last in run [0-9a-f]{8}; tried again at \d{4}-\d\d-\d\d \d\d:\d\d UTC",
         line,
     )

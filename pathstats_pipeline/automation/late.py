@@ -32,11 +32,14 @@ class Tried:
 
 
 def lines(waiting: Sequence[tuple[Ask, Tried]]) -> Iterator[str]:
-    """A line for each thing that is late, oldest first as they come, and one that says how many more there are."""
+    """A line for each thing that is late, oldest first as they come, and one that says how many more there are.
+
+    Each begins with a bullet: the UI's page of a tick runs lines together.
+    """
     for ask, tried in waiting[:MOST_LINES]:
-        yield f"{_what(ask)}: {ask.reason}; {_next(tried)}"
+        yield f"• {_what(ask)}: {ask.reason}; {_next(tried)}"
     if (more := len(waiting) - MOST_LINES) > 0:
-        yield f"and {more} more"
+        yield f"• and {more} more"
 
 
 def _what(ask: Ask) -> str:

@@ -20,11 +20,11 @@ def test_each_line_has_job_partition_reason_last_run_and_next_try() -> None:
     failed = Tried([NOON, NOON - HOUR], "0123456789")
     hours, archive = lines([(HOURS, Tried([NOON], "abcdefghij")), (ARCHIVE, failed)])
     assert hours == (
-        f"hourly {hour_key(START)} to {hour_key(START + HOUR)}: over, and never built; "
+        f"• hourly {hour_key(START)} to {hour_key(START + HOUR)}: over, and never built; "
         "failed once, last in run abcdefgh; tried again at 2026-11-25 12:10 UTC"
     )
     assert archive == (
-        f"archive {day_key(START.date())}: 3 event(s) are in no generation; "
+        f"• archive {day_key(START.date())}: 3 event(s) are in no generation; "
         "failed 2 times, last in run 01234567; tried again at 2026-11-25 13:00 UTC"
     )
 
@@ -44,7 +44,7 @@ def test_what_somebody_cancelled_is_not_tried_again_and_says_so() -> None:
     cancelled = Tried([NOON], "0123456789", "canceled")
     assert not cancelled.may_be_asked(NOON + 1000 * HOUR)
     assert next(lines([(ARCHIVE, cancelled)])) == (
-        "archive 2026-11-20: 3 event(s) are in no generation; "
+        "• archive 2026-11-20: 3 event(s) are in no generation; "
         "its run 01234567 is canceled, so it is asked for again when something new comes"
     )
 
@@ -53,5 +53,5 @@ def test_a_tick_says_so_much_and_how_many_more() -> None:
     """A month that is late is not a month of lines."""
     told = list(lines([(ARCHIVE, Tried([NOON], "run"))] * 24))
     assert len(told) == MOST_LINES + 1
-    assert told[-1] == "and 12 more"
+    assert told[-1] == "• and 12 more"
     assert len(list(lines([(ARCHIVE, Tried([NOON], "run"))] * MOST_LINES))) == MOST_LINES
