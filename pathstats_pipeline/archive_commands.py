@@ -1,5 +1,6 @@
 """The commands of the archive: archive, verify, restore, cleanup, hold and status. As in cli.py, which lists them."""
 
+import contextlib
 import datetime as dt
 import pathlib
 
@@ -11,10 +12,13 @@ from pathstats_pipeline.archive.cleanup import plan_cleanup
 from pathstats_pipeline.archive.day import manifests_of, verified_manifests
 from pathstats_pipeline.archive.recover import recover as recover_days
 from pathstats_pipeline.archive.restore import restore_day, restore_to_warehouse
+from pathstats_pipeline.events.load import Files
 from pathstats_pipeline.events.window import Window
-from pathstats_pipeline.settings import load_settings
+from pathstats_pipeline.settings import Settings, load_settings
 from pathstats_pipeline.storage.compaction import backup as copy_warehouse
 from pathstats_pipeline.storage.connect import archive_objects, landing_zone, s3_client
+from pathstats_pipeline.storage.local_server import LocalServerError
+from pathstats_pipeline.storage.objects import ObjectsError
 from pathstats_pipeline.terminal import Day, now, s3_of, warehouse_of
 
 
@@ -168,16 +172,34 @@ def hold(date: dt.date, reason: str | None, *, release: bool) -> None:
 @click.command()
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def status(form: str) -> None:
-    """How every day stands: stored, live, archived, waiting, on hold; from the warehouse alone.
+    """How every day stands: stored, live, archived, waiting, not loaded, deletable from when; the archive isn't asked.
 
     Received = stored + duplicates + rejected, and stored = live + deleted: what the ledger says is held against what is
-    counted, and exit code 1 says that it doesn't add up.
+    counted. Exit code 1 says that it doesn't add up, that files of a day that is over aren't loaded, or that the
+    landing zone can't be listed.
     """
     settings = load_settings()
     if not settings.warehouse_path.exists():
         raise click.ClickException(f"there is no warehouse at {settings.warehouse_path}")
+    landed, unlisted = _landed(settings)
     with warehouse_of(settings) as warehouse:
-        found = warehouse.status(now())
-    archive_report.status(found, form=form)
+        found = warehouse.status(now(), None if landed is None else warehouse.unloaded(landed))
+    archive_report.status(found, settings.retention, form=form)
     if problems := found.problems():
         raise click.ClickException(f"{len(problems)} number(s) don't add up, first: {problems[0]}")
+    if unlisted:
+        raise click.ClickException(f"what isn't loaded is not known: {unlisted}")
+    if files := found.overdue_files():
+        raise click.ClickException(
+            f"{files} file(s) of days that are over are not loaded; the sensor due_runs says why"
+        )
+
+
+def _landed(settings: Settings) -> tuple[Files | None, str]:
+    """What landed; or why that can't be said, and the days are told without it."""
+    on_s3 = settings.landing_uri.startswith("s3://")
+    try:
+        with s3_of(settings) if on_s3 else contextlib.nullcontext():
+            return landing_zone(settings.landing_uri, lambda: s3_client(settings)).landed(), ""
+    except (ObjectsError, LocalServerError, OSError) as error:
+        return None, str(error)

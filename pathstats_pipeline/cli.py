@@ -153,13 +153,20 @@ def demo(logs: tuple[pathlib.Path, ...]) -> None:
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True)
 def dev(host: str, port: int) -> None:
-    """Dagster's UI and daemon, with the local S3 and SQS servers beside them where no others are set."""
-    settings = load_settings()
-    from pathstats_pipeline.defs import launch
+    """Dagster's UI and daemon, with the local S3 and SQS servers beside them where no others are set.
 
-    launch.prepare_home(settings.home)
-    with s3_of(settings), sqs_of(settings):
-        sys.exit(launch.serve(host, port, settings.absolute_environment()))
+    One at a time on a home: a second one is refused. Ctrl-C or SIGTERM stops everything; a run in hand is finished by
+    the next. When it is killed, its servers are stopped, too.
+    """
+    settings = load_settings()
+    from pathstats_pipeline.defs import serving
+
+    with serving.alone(settings.home, f"http://{host}:{port}") as lock:
+        from pathstats_pipeline.defs import launch
+
+        launch.prepare_home(settings.home)
+        with s3_of(settings), sqs_of(settings):
+            sys.exit(serving.serve(host, port, settings.absolute_environment(), lock))
 
 
 @cli.command()

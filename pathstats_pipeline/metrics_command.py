@@ -89,8 +89,10 @@ def _warehouse(settings: Settings) -> Iterable[Sample]:
     path = settings.warehouse_path
     if not path.exists():
         raise NothingToAskError(f"there is no warehouse at {path}")
+    landed = landing_zone(settings.landing_uri, lambda: s3_client(settings)).landed()
     with open_warehouse(path, lock_timeout_seconds=LOCK_SECONDS) as warehouse:
-        status, archives, span = warehouse.status(now()), warehouse.archives(), warehouse.statistics_span()
+        status = warehouse.status(now(), warehouse.unloaded(landed))
+        archives, span = warehouse.archives(), warehouse.statistics_span()
     newest = span.end - HOUR if span else None
     return of_warehouse(status, archives.to_dicts(), newest, path.stat().st_size)
 

@@ -5,6 +5,10 @@ variables and files give them. Nothing else in the package reads the environment
 """
 
 import datetime as dt
+import difflib
+import functools
+import logging
+import os
 import pathlib
 import re
 from collections.abc import Mapping
@@ -17,9 +21,13 @@ from pathstats_pipeline.archive.lifecycle import Retention
 from pathstats_pipeline.events.templates import load_rules
 from pathstats_pipeline.stats.pairs import SketchChoice
 
+_log = logging.getLogger(__name__)
+
 DEFAULT_BUCKET: Final = "pathstats"
 _SECRETS: Final = {"alarm_webhook_url"}
 """What no message repeats."""
+_OTHER_NAMES: Final = {"TRACEBACK", "FOLLOWED"}
+"""Variables that are no settings: the command line's for tracebacks, and deploy/compose.yaml's for what is followed."""
 _BUCKET: Final = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
 
 
@@ -253,11 +261,25 @@ def _refuse_file(path: pathlib.Path) -> None:
         raise ValueError("is a file, not a directory")
 
 
+@functools.cache
+def _tell_of(name: str, nearest: str | None) -> None:
+    """Once a process, which reads the settings in several places; without any logging set up, it goes to stderr."""
+    _log.warning(
+        "%s is no setting of pathstats, and does nothing%s", name, f"; is it PATHSTATS_{nearest}?" if nearest else ""
+    )
+
+
 def load_settings() -> Settings:
     """Read the settings from the environment.
 
-    Raises SettingsError, in one line that names the variable, for a value that can't be used.
+    Raises SettingsError, in one line that names the variable, for a value that can't be used. A name that is none of a
+    setting is told, and refuses nothing: the version before must start with the environment of the one after.
     """
+    known = {name.upper() for name in Settings.model_fields}
+    for name in os.environ:
+        prefix, _, rest = name.upper().partition("_")
+        if prefix == "PATHSTATS" and rest not in known | _OTHER_NAMES:
+            _tell_of(name, next(iter(difflib.get_close_matches(rest, known, 1)), None))
     try:
         settings = Settings()
     except pydantic.ValidationError as error:

@@ -14,6 +14,7 @@ from conftest import new_bucket, s3_client_of, s3_settings
 
 from pathstats_pipeline.cli import cli
 from pathstats_pipeline.storage.local_s3 import LocalS3
+from pathstats_pipeline.storage.warehouse import open_warehouse
 
 LINE = '192.0.2.{} - - [20/Nov/2026:05:00:{:02d} +0000] "GET /a/{} HTTP/1.1" 200 1234{} "-" "Mozilla/5.0"\n'
 
@@ -232,6 +233,43 @@ def _tamper(server: LocalS3) -> None:
     client.put_object(Bucket="pathstats", Key=key, Body=bytes(body))
 
 
+def test_status_sees_what_is_not_loaded_and_says_when_it_cannot(shell: Shell) -> None:
+    """A file of a day that is over is exit code 1; so is a landing zone that can't be listed, after the table."""
+    with open_warehouse(shell.warehouse, lock_timeout_seconds=5):
+        pass
+    assert json.loads(shell.ok("status", "--format", "json"))["unloaded"] == 0
+    broken = shell.home / "landing" / "dt=2025-11-20" / "hour=05" / "broken.parquet"
+    broken.parent.mkdir(parents=True)
+    broken.write_bytes(b"garbage")
+    done = shell.run("status")
+    assert "1 file(s) in the landing zone are not loaded, the oldest of 2025-11-20 05:00" in done.stdout
+    assert "1 file(s) of days that are over are not loaded" in shell.refused("status")
+    facts = json.loads(shell.run("status", "--format", "json").stdout)
+    assert [(day["date"], day["state"], day["unloaded"]) for day in facts["days"]] == [("2025-11-20", "unloaded", 1)]
+    away = dataclasses.replace(
+        shell,
+        environment=(
+            ("PATHSTATS_LANDING", "s3://nowhere/landing"),
+            ("PATHSTATS_S3_ENDPOINT_URL", "http://127.0.0.1:9"),
+            ("AWS_ACCESS_KEY_ID", "x"),
+            ("AWS_SECRET_ACCESS_KEY", "x"),
+            ("AWS_DEFAULT_REGION", "us-east-1"),
+        ),
+    )
+    done = away.run("status")
+    assert (done.returncode, "0 received" in done.stdout) == (1, True)
+    assert "what isn't loaded is not known: cannot list" in done.stderr
+
+
+def _day(shell: Shell) -> dict[str, object]:
+    """The only day, as `pathstats status` has it for a monitor."""
+    facts = json.loads(shell.ok("status", "--format", "json"))
+    assert "oldest_unarchived_day" in facts
+    [day] = facts["days"]
+    assert isinstance(day, dict)
+    return day
+
+
 def test_the_commands_of_the_archive_agree_on_a_days_way(shell: Shell, tmp_path: pathlib.Path) -> None:
     """Status adds up; verify says drift of lost records; a day goes away, comes back, and goes away again."""
     log = tmp_path / "access.log"
@@ -239,7 +277,11 @@ def test_the_commands_of_the_archive_agree_on_a_days_way(shell: Shell, tmp_path:
     shell.ok("ingest", log)
     assert "there is no warehouse" in shell.refused("status")
     shell.ok("build", "--from", "2025-11-20", "--to", "2025-11-21")
-    assert "oldest_unarchived_day" in shell.ok("status", "--format", "json")
+    assert "2025-11-23 00:00" in shell.ok("status")
+    assert _day(shell)["deletable_from"] == "2025-11-23T00:00:00.000000Z"
+    shell.ok("hold", "2025-11-20", "--reason", "an audit")
+    assert _day(shell)["deletable_from"] is None
+    shell.ok("hold", "2025-11-20", "--release")
     shell.ok("archive", "2025-11-20")
     [line] = shell.ok("verify", "2025-11-20").splitlines()
     assert line.endswith(": ok")

@@ -170,6 +170,28 @@ def _tick(instance: dg.DagsterInstance, at: float) -> None:
     )
 
 
+def test_a_file_that_was_never_loaded_is_seen(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its day is behind, and its hour ages; before, both were 0 for as long as it could not be loaded."""
+    settings, board = load_settings(), Board()
+    with open_warehouse(settings.warehouse_path, lock_timeout_seconds=5):
+        pass
+    gather(settings, board)
+    before = {sample.name: sample.value for sample in board.parts["warehouse"][1] if not sample.label}
+    assert before["pathstats_landing_unloaded_files"] == 0
+    assert before["pathstats_landing_oldest_unloaded_hour_age_seconds"] == 0
+    broken = pathlib.Path(settings.landing_uri) / "dt=2026-11-20" / "hour=05" / "broken.parquet"
+    broken.parent.mkdir(parents=True)
+    broken.write_bytes(b"garbage")
+    gather(settings, board)
+    found = {sample.name: sample.value for sample in board.parts["warehouse"][1] if not sample.label}
+    since = time.time() - dt.datetime(2026, 11, 20, 6, tzinfo=dt.UTC).timestamp()
+    assert found["pathstats_landing_unloaded_files"] == 1
+    assert found["pathstats_landing_oldest_unloaded_hour_age_seconds"] == pytest.approx(since, abs=60)
+    assert found["pathstats_archive_oldest_unarchived_day_timestamp_seconds"] == 1795132800
+    assert found["pathstats_archive_oldest_unarchived_day_age_seconds"] == pytest.approx(since - 18 * 3600, abs=60)
+    assert capsys.readouterr().err == ""
+
+
 def every_sample() -> Iterator[Sample]:
     """Of a warehouse with one of everything."""
     day = DayFacts(NOW.date() - dt.timedelta(days=1), 1, 90, 0, 10, 0, 90, 1, 50, 0, 90, 90, "why", NOW)

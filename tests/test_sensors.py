@@ -3,6 +3,7 @@
 import collections
 import datetime as dt
 import pathlib
+import re
 from collections.abc import Iterator, Sequence
 
 import dagster as dg
@@ -199,7 +200,13 @@ def test_a_broken_file_holds_up_its_hour_only_and_is_tried_again_with_patience(t
     failed = [request for request in ticks.tick() if not ticks.run(request)]
     assert [request.partition_key for request in failed] == [f"{DAY}-05:00"]
     assert ticks.tick() == []
-    assert "asked for before" in (ticks.skipped or "")
+    head, line = (ticks.skipped or "").splitlines()
+    assert head == "nothing new is due; late and asked for before: 1"
+    assert re.fullmatch(
+        rf"• hourly {DAY}-05:00: 1 file\(s\) that the ledger doesn't know, 1 hour\(s\) of statistics behind; "
+        r"failed once, last in run [0-9a-f]{8}; tried again at \d{4}-\d\d-\d\d \d\d:\d\d UTC",
+        line,
+    )
     assert len(ticks.pipeline.materialized("path_stats_hourly")) == 6
 
     land(Load(START + 5 * HOUR, "more"), 9)
@@ -216,6 +223,23 @@ def test_a_broken_file_holds_up_its_hour_only_and_is_tried_again_with_patience(t
         again.tags[FACT_TAG]
     ]
     assert again.run_key not in {request.run_key for request in waiting}
+
+
+def test_a_broken_file_stops_the_statistics_of_the_hour_that_fills_until_it_is_gone(ticks: Ticks) -> None:
+    """Its good files are loaded all the same; it is tried again every five minutes."""
+    broken = _folder(START) / "broken.parquet"
+    broken.write_bytes(b"garbage")
+    ticks.now = START + dt.timedelta(minutes=10)
+    [request] = ticks.tick()
+    assert not ticks.run(request)
+    assert ticks.pipeline.events(DAY) == EVENTS_AN_HOUR
+    assert ticks.pipeline.materialized("path_stats_hourly") == set()
+    assert ticks.tick() == []
+    ticks.now += dt.timedelta(minutes=5)
+    [request] = ticks.tick()
+    broken.unlink()
+    assert ticks.run(request)
+    assert ticks.pipeline.materialized("path_stats_hourly") == {f"{DAY}-00:00"}
 
 
 def _later(delay: dt.timedelta) -> dt.datetime:

@@ -115,3 +115,37 @@ def test_right_values_are_taken(
     """What a user of S3 would write is understood."""
     monkeypatch.setenv(f"PATHSTATS_{name}", value)
     assert getattr(load_settings(), attribute) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (
+            "PATHSTATS_HOTDAYS",
+            "PATHSTATS_HOTDAYS is no setting of pathstats, and does nothing; is it PATHSTATS_HOT_DAYS?",
+        ),
+        (
+            "pathstats_s3_buckt",
+            "pathstats_s3_buckt is no setting of pathstats, and does nothing; is it PATHSTATS_S3_BUCKET?",
+        ),
+        ("PATHSTATS_XYZZY", "PATHSTATS_XYZZY is no setting of pathstats, and does nothing"),
+    ],
+)
+def test_a_name_that_is_no_setting_is_told_once_with_the_nearest(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str, said: str
+) -> None:
+    """A day would be deleted sooner than its operator thinks."""
+    monkeypatch.setenv(name, "30")
+    assert load_settings().hot_days == load_settings().hot_days == 3
+    assert caplog.messages == [said]
+
+
+def test_what_others_are_called_is_nobodys_business(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Settings in any case, and what the compose file and the command line read."""
+    for name in ("PATHSTATS_TRACEBACK", "PATHSTATS_FOLLOWED", "MY_PATHSTATS_X"):
+        monkeypatch.setenv(name, "x")
+    monkeypatch.setenv("pathstats_hot_days", "4")
+    assert load_settings().hot_days == 4
+    assert caplog.messages == []

@@ -11,6 +11,9 @@ from urllib.parse import quote
 from pathstats_pipeline.alarms.judging import News, Verdict
 
 _TEXT_CHARACTERS: Final = 600
+_RUN_CHARACTERS: Final = 250
+"""Of each of several runs: a path of a landing file, and what is wrong with it."""
+_MOST_RUNS: Final = 10
 _SIGNS: Final = {News.BAD: "failed", News.STILL_BAD: "still fails", News.GOOD_AGAIN: "is good again"}
 
 
@@ -32,16 +35,30 @@ Message = dict[str, str]
 
 
 def of_runs(runs: Sequence[FailedRun], dagster_url: str | None) -> Message:
-    """The message of runs of one job that failed one after another; the first of them in full."""
-    first, others = runs[0], len(runs) - 1
-    more = f"and {others} more, to {runs[-1].partition or runs[-1].run_id}" if others else ""
-    what = " ".join(filter(None, [first.job, first.partition, more]))
-    lines = [f":rotating_light: *Run failed*: {_plain(what)}"]
-    lines.append(f"{_plain(first.step)}: {_plain(first.error)}" if first.step else _plain(first.error))
-    if first.reason:
-        lines.append(f"asked for: {_plain(first.reason)}")
-    lines += _link(dagster_url, f"/runs/{quote(first.run_id)}", f"run {first.run_id[:8]}")
-    return {"text": "\n".join(lines)}
+    """The message of runs of one job that failed one after another: the first ten, with partition and error."""
+    if len(runs) > 1:
+        lines = [f":rotating_light: *{len(runs)} runs failed*: {_plain(runs[0].job)}"]
+        lines += [" ".join([_in_one_line(run), *_link_to(run, dagster_url)]) for run in runs[:_MOST_RUNS]]
+        lines += [f"and {len(runs) - _MOST_RUNS} more"] if len(runs) > _MOST_RUNS else []
+        return {"text": "\n".join(lines)}
+    [run] = runs
+    lines = [f":rotating_light: *Run failed*: {_plain(' '.join(filter(None, [run.job, run.partition])))}"]
+    lines.append(_plain(_what_it_said(run)))
+    if run.reason:
+        lines.append(f"asked for: {_plain(run.reason)}")
+    return {"text": "\n".join([*lines, *_link_to(run, dagster_url)])}
+
+
+def _in_one_line(run: FailedRun) -> str:
+    return f"• {_plain(run.partition or run.run_id)}: {_plain(_what_it_said(run), _RUN_CHARACTERS)}"
+
+
+def _what_it_said(run: FailedRun) -> str:
+    return f"{run.step}: {run.error}" if run.step else run.error
+
+
+def _link_to(run: FailedRun, dagster_url: str | None) -> list[str]:
+    return _link(dagster_url, f"/runs/{quote(run.run_id)}", f"run {run.run_id[:8]}")
 
 
 def of_verdict(verdict: Verdict, news: News, dagster_url: str | None) -> Message:
@@ -57,10 +74,10 @@ def of_verdict(verdict: Verdict, news: News, dagster_url: str | None) -> Message
     return {"text": "\n".join(lines)}
 
 
-def _plain(text: str) -> str:
+def _plain(text: str, most_characters: int = _TEXT_CHARACTERS) -> str:
     """One line, cut, with Slack's three control characters escaped."""
     line = " ".join(text.split())
-    cut = line if len(line) <= _TEXT_CHARACTERS else f"{line[:_TEXT_CHARACTERS]}…"
+    cut = line if len(line) <= most_characters else f"{line[:most_characters]}…"
     return cut.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 

@@ -26,6 +26,8 @@ METRICS: Final[Mapping[str, str]] = {
     "pathstats_archive_waiting_events": "events of days that are over, which no generation covers",
     "pathstats_archive_oldest_unarchived_day_timestamp_seconds": "the oldest day that is over and isn't archived whole",
     "pathstats_archive_oldest_unarchived_day_age_seconds": "time since the end of that day; 0 where there is none",
+    "pathstats_landing_unloaded_files": "files in the landing zone that the ledger doesn't know",
+    "pathstats_landing_oldest_unloaded_hour_age_seconds": "time since the end of the oldest hour that has such; else 0",
     "pathstats_days": "days by state, as in `pathstats status`",
     "pathstats_held_days": "days on hold",
     "pathstats_ledger_problems": "numbers that don't add up; `pathstats status` names them",
@@ -108,6 +110,10 @@ def of_warehouse(
         verified = max(row["verified_at"] for row in generations)
         yield Sample("pathstats_archive_last_verified_timestamp_seconds", epoch(verified))
     yield from _unarchived(totals["oldest_unarchived_day"], status)
+    if status.unloaded is not None:
+        yield Sample("pathstats_landing_unloaded_files", totals["unloaded"])
+        age = _age(totals["oldest_unloaded_hour"], status.now)
+        yield Sample("pathstats_landing_oldest_unloaded_hour_age_seconds", age)
     states = [day.state(status.now) for day in status.days]
     yield from (Sample("pathstats_days", states.count(state), state.value) for state in DayState)
     yield Sample("pathstats_held_days", len(totals["holds"]))
@@ -129,6 +135,11 @@ def _unarchived(oldest: dt.date | None, status: Status) -> Iterator[Sample]:
         yield Sample("pathstats_archive_oldest_unarchived_day_timestamp_seconds", start)
     age = (status.now - Window.of_day(oldest).end).total_seconds() if oldest is not None else 0.0
     yield Sample("pathstats_archive_oldest_unarchived_day_age_seconds", age)
+
+
+def _age(hour: dt.datetime | None, now: dt.datetime) -> float:
+    """Since the end of an hour; 0 for one that isn't over."""
+    return max((now - Window.of_hour(hour).end).total_seconds(), 0.0) if hour is not None else 0.0
 
 
 def _rejected_share(days: Iterable[DayFacts], since: dt.date) -> float:

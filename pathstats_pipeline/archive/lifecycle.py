@@ -300,13 +300,30 @@ def reasons_to_wait(
 ) -> list[str]:
     """Why a day is to be left alone for now; `verified_at` is when its last generation was, if it has one."""
     reasons = []
-    if (now.date() - date).days < retention.hot_days:
+    hot, graced = _ends_of_waiting(date, retention, verified_at)
+    if now < hot:
         reasons.append(f"is within the hot window of {retention.hot_days} day(s)")
     if date in retention.held:
         reasons.append(f"is on hold: {retention.held[date]}")
-    if verified_at is not None and (due := verified_at + retention.grace) > now:
-        reasons.append(f"was verified at {verified_at:%Y-%m-%d %H:%M} UTC: it may go from {due:%Y-%m-%d %H:%M} on")
+    if verified_at is not None and now < graced:
+        reasons.append(f"was verified at {verified_at:%Y-%m-%d %H:%M} UTC: it may go from {graced:%Y-%m-%d %H:%M} on")
     return reasons
+
+
+def deletable_from(date: dt.date, retention: Retention, verified_at: dt.datetime | None) -> dt.datetime | None:
+    """From when on there is no reason to wait, as things stand; None for a day on hold.
+
+    Of a day that isn't archived it is the earliest: nothing goes before, and the grace counts from its verification.
+    """
+    return None if date in retention.held else max(_ends_of_waiting(date, retention, verified_at))
+
+
+def _ends_of_waiting(
+    date: dt.date, retention: Retention, verified_at: dt.datetime | None
+) -> tuple[dt.datetime, dt.datetime]:
+    """When a day leaves the hot window, and when the grace of its last verification is over."""
+    hot = Window.of_day(date).start + dt.timedelta(days=retention.hot_days)
+    return hot, hot if verified_at is None else verified_at + retention.grace
 
 
 def _statistics_missing(

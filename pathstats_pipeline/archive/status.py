@@ -1,14 +1,16 @@
 """How each day stands: what came, what is here, what is archived, what waits; and whether the numbers add up. Pure.
 
-The facts are counted in the warehouse (storage/overview.py), without a look at S3: that is `pathstats verify`'s.
+The facts are counted in the warehouse (storage/overview.py) and listed in the landing zone, without a look at the
+archive: that is `pathstats verify`'s.
 """
 
 import dataclasses
 import datetime as dt
 import enum
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
+from pathstats_pipeline.archive.lifecycle import Retention, deletable_from
 from pathstats_pipeline.events.window import Window
 
 
@@ -17,6 +19,8 @@ class DayState(enum.StrEnum):
 
     OPEN = "open"
     """It isn't over."""
+    UNLOADED = "unloaded"
+    """It is over, and files of it stand in the landing zone that aren't loaded yet, or can't be."""
     EMPTY = "empty"
     """It brought no event."""
     UNARCHIVED = "unarchived"
@@ -40,7 +44,8 @@ class DayFacts:
     `stored`, `duplicates`, `rejected` and `deleted` are the ledger's; `live` are the rows of the event table;
     `archived` the events of committed generations, `unfinished` how many generations were begun and aren't committed.
     `counted` and `counted_daily` are the requests of the hourly and the daily statistics, None where there are none.
-    `verified_at` is when the last recorded generation was read back.
+    `verified_at` is when the last recorded generation was read back. `unloaded` are files in the landing zone that the
+    ledger doesn't know; 0 where nobody has listed them.
     """
 
     date: dt.date
@@ -57,6 +62,12 @@ class DayFacts:
     counted_daily: int | None
     hold: str | None = None
     verified_at: dt.datetime | None = None
+    unloaded: int = 0
+
+    @classmethod
+    def of_nothing(cls, date: dt.date) -> Self:
+        """A day of which the warehouse knows nothing."""
+        return cls(date, 0, 0, 0, 0, 0, 0, 0, 0, 0, None, None)
 
     @property
     def received(self) -> int:
@@ -73,6 +84,7 @@ class DayFacts:
         is_over = Window.of_day(self.date).end <= now
         by_archive = {
             DayState.OPEN: not is_over,
+            DayState.UNLOADED: self.unloaded > 0,
             DayState.ARCHIVING: self.unfinished > 0,
             DayState.EMPTY: self.stored == 0,
             DayState.UNARCHIVED: self.generations == 0,
@@ -81,6 +93,17 @@ class DayFacts:
             DayState.DELETING: self.live > 0,
         }
         return next((state for state, holds in by_archive.items() if holds), DayState.CLEANED)
+
+    def under(self, retention: Retention) -> Retention:
+        """The retention as it holds for this day, with its hold."""
+        held = {self.date: self.hold} if self.hold is not None else {}
+        return dataclasses.replace(retention, held=held)
+
+    def deletable_from(self, retention: Retention) -> dt.datetime | None:
+        """From when on clean-up may delete what is archived of it; None where a hold keeps it, or nothing is left."""
+        if not self.live and not self.unloaded:
+            return None
+        return deletable_from(self.date, self.under(retention), self.verified_at)
 
     def problems(self) -> list[str]:
         """Where the numbers don't add up, in words."""
@@ -97,11 +120,16 @@ class DayFacts:
 
 @dataclasses.dataclass(frozen=True)
 class Status:
-    """All days, the rows of `rejected_events`, and the clock."""
+    """All days, the rows of `rejected_events`, and the clock.
+
+    `unloaded` are the hours of which files stand in the landing zone that the ledger doesn't know, and how many; None
+    where nobody could list them.
+    """
 
     days: Sequence[DayFacts]
     rejected_rows: int
     now: dt.datetime
+    unloaded: Mapping[dt.datetime, int] | None = None
 
     def problems(self) -> list[str]:
         """Where the numbers don't add up; nothing where stored = live + deleted, and so on, for every day."""
@@ -110,12 +138,18 @@ class Status:
             found.append(f"the ledger has {rejected} lines rejected, but rejected_events has {self.rejected_rows}")
         return found
 
+    def overdue_files(self) -> int:
+        """Files of days that are over which aren't loaded."""
+        return sum(day.unloaded for day in self.days if day.state(self.now) is DayState.UNLOADED)
+
     def totals(self) -> Mapping[str, Any]:
         """The sums over all days, and the oldest day that is over and not archived as a whole."""
         names = ("received", "stored", "duplicates", "rejected", "live", "deleted", "archived", "waiting")
-        behind = {DayState.UNARCHIVED, DayState.ARCHIVING, DayState.LATE}
+        behind = {DayState.UNLOADED, DayState.UNARCHIVED, DayState.ARCHIVING, DayState.LATE}
         return {
             **{name: sum(getattr(day, name) for day in self.days) for name in names},
+            "unloaded": None if self.unloaded is None else sum(self.unloaded.values()),
+            "oldest_unloaded_hour": min(self.unloaded or (), default=None),
             "oldest_unarchived_day": min(
                 (day.date for day in self.days if day.state(self.now) in behind), default=None
             ),

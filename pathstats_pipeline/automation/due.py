@@ -15,7 +15,7 @@ from typing import Final
 
 from pathstats_pipeline.archive.lifecycle import Retention, reasons_to_wait
 from pathstats_pipeline.archive.status import DayFacts, DayState
-from pathstats_pipeline.events.load import Load
+from pathstats_pipeline.events.load import Files, Load
 from pathstats_pipeline.events.window import DAY, HOUR, Window
 
 REFRESH: Final = dt.timedelta(minutes=5)
@@ -24,8 +24,6 @@ CATCH_UP: Final = 30 * DAY
 """For so long after their end, partitions without any file or event are materialised, too."""
 RETRY_AFTER: Final = (dt.timedelta(minutes=10), HOUR, 6 * HOUR, DAY)
 """How long after its first, second … failure a run is asked for again; after the last of these each time."""
-Files = Mapping[dt.date, Collection[tuple[Load, bool]]]
-"""The loads that landed of each day, and whether each is one of rejected lines."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +151,8 @@ def _hours(hours: Sequence[dt.datetime], landed: Iterable[tuple[Load, bool]], fa
         if new or wrong:
             reason = f"{len(new)} file(s) that the ledger doesn't know, {len(wrong)} hour(s) of statistics behind"
         else:
-            reason = "over, and never built"
+            is_failed = window.start in facts.progress.failed
+            reason = "over, and its last run failed" if is_failed else "over, and never built"
         yield Ask("hourly", window, _digest([*map(str, new), *map(str, wrong), str(window.end)]), reason)
 
 
@@ -178,7 +177,7 @@ def _day(window: Window, day: DayFacts | None, facts: Facts, pace: Pace) -> Iter
         reason = f"the day counts {day.counted_daily or 0} of {day.counted} requests"
         yield Ask("daily", window, f"{day.loads}-{day.counted}-{day.counted_daily}", reason)
     elif to_materialise and date not in progress.rolled_up:
-        yield Ask("daily", window, "first", "over, and never rolled up")
+        yield Ask("daily", window, "first", "over, and never rolled up, or not by its last run")
     if facts.now < window.end + pace.archive_after:
         return
     state = day.state(facts.now) if day else DayState.EMPTY
@@ -187,7 +186,7 @@ def _day(window: Window, day: DayFacts | None, facts: Facts, pace: Pace) -> Iter
         reason = f"{day.waiting} event(s) are in no generation of a day that was {which}"
         yield Ask("archive", window, f"{day.loads}-{day.stored}-{day.generations}", reason)
     elif to_materialise and date not in progress.archived:
-        yield Ask("archive", window, "first", "over, and never archived")
+        yield Ask("archive", window, "first", "over, and never archived, or not by its last run")
     elif _is_to_clean(date, day, state, facts, pace, never=to_materialise and date not in progress.cleaned):
         fact = f"{day.loads}-{day.stored}-{day.generations}-{day.archived}" if day else "first"
         yield Ask("cleanup", window, fact, f"archived, and out of the hot window of {pace.retention.hot_days} day(s)")
@@ -198,7 +197,7 @@ def _is_to_clean(
 ) -> bool:
     if state not in {DayState.ARCHIVED, DayState.DELETING} and not never:
         return False
-    retention = dataclasses.replace(pace.retention, held={date: day.hold} if day and day.hold is not None else {})
+    retention = day.under(pace.retention) if day else pace.retention
     return not reasons_to_wait(date, facts.now, retention, day.verified_at if day else None)
 
 

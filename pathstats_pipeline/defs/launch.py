@@ -4,14 +4,10 @@ What the command line needs of Dagster, and nothing else: where the instance liv
 fails is raised as one line.
 """
 
-import contextlib
 import datetime as dt
 import fcntl
 import os
 import pathlib
-import signal
-import subprocess
-import sys
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -24,7 +20,6 @@ from pathstats_pipeline.defs.presentation import day_key, hour_key
 from pathstats_pipeline.events.window import HOUR, Window
 
 LOCATION = "pathstats_pipeline"
-STOP_SECONDS = 30
 _PACKAGE = pathlib.Path(__file__).absolute().parents[1]
 _SHIPPED = (_PACKAGE / "dagster.yaml", _PACKAGE.parent / "dagster.yaml")
 """Where the project's dagster.yaml is: in a wheel, and beside the package in a checkout."""
@@ -151,37 +146,3 @@ def _failure_of(result: dg.ExecuteInProcessResult) -> str:
 
 def _one_line(text: str) -> str:
     return " ".join(text.split())
-
-
-def serve(host: str, port: int, environment: Mapping[str, str]) -> int:
-    """Run Dagster's web server and daemon until they are told to stop; their exit code.
-
-    `environment` holds the settings with paths that mean the same in any working directory.
-    """
-    workspace = pathlib.Path("workspace.yaml").absolute()
-    where = ["-w", str(workspace)] if workspace.exists() else ["-m", "pathstats_pipeline.definitions", "-a", "defs"]
-    command = [sys.executable, "-m", "dagster", "dev", *where, "-h", host, "-p", str(port)]
-    # From its home: beside a dagster.yaml that is not the instance's, it would warn that it does not use that one.
-    server = subprocess.Popen(command, cwd=os.environ["DAGSTER_HOME"], env={**os.environ, **environment})
-    try:
-        # The terminal sends its interrupt to the servers as well; what is left to do here is to wait for them.
-        with _forwarding(server):
-            return server.wait()
-    finally:
-        if server.poll() is None:
-            server.terminate()
-            server.wait(timeout=STOP_SECONDS)
-
-
-@contextlib.contextmanager
-def _forwarding(server: "subprocess.Popen[bytes]") -> Iterator[None]:
-    """Pass SIGTERM on to the servers, and don't die of SIGINT before they have stopped."""
-    before = {
-        number: signal.signal(number, lambda *_: server.terminate()) for number in (signal.SIGTERM, signal.SIGHUP)
-    }
-    before[signal.SIGINT] = signal.signal(signal.SIGINT, lambda *_: server.send_signal(signal.SIGINT))
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -7,7 +7,7 @@ whoever has it, and never fails. It looks at single partitions of the last 30 da
 import datetime as dt
 import itertools
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, TypeVar
 
 import dagster as dg
@@ -15,19 +15,19 @@ import dagster as dg
 # Not public, though `get_status_by_partition` gives it. Exit: when Dagster exports it.
 from dagster._core.storage.partition_status_cache import AssetPartitionStatus
 
+from pathstats_pipeline.automation import late
 from pathstats_pipeline.automation.due import (
     Ask,
     Facts,
-    Files,
     Pace,
     Progress,
     catch_up_since,
     due_work,
-    may_be_asked,
 )
+from pathstats_pipeline.automation.late import Tried
 from pathstats_pipeline.defs.jobs import archive_job, cleanup_job, daily_job, hourly_job
 from pathstats_pipeline.defs.partitions import DAILY, FIRST_HOUR, HOURLY
-from pathstats_pipeline.defs.presentation import day_key, hour_key, some_of
+from pathstats_pipeline.defs.presentation import day_key, hour_key
 from pathstats_pipeline.defs.resources import Automation, Clock, LandingZone, Rules, WarehouseResource
 from pathstats_pipeline.defs.under_way import under_way
 from pathstats_pipeline.events.window import DAY, HOUR, Window, naive_utc
@@ -71,6 +71,9 @@ def due_runs(
     Each fact asks once. A run that failed is asked for again after 10 minutes, 1, 6 and then every 24 hours, and when
     something new comes; one that was cancelled only when something new comes.
 
+    When it asks for nothing, its tick says what is late all the same: partition, reason, last run and next try, a line
+    each.
+
     It skips, and says why, when `PATHSTATS_AUTOMATION` is off, while the warehouse is busy, and while the landing zone
     can't be read. Switch it off here to keep Dagster from doing anything by itself.
     """
@@ -89,12 +92,12 @@ def due_runs(
         return dg.SkipReason(" ".join(str(error).split()))
     pace = Pace(automation.close_after, automation.archive_after, rules.retention)
     asked = [ask for ask in due_work(facts, pace, busy) if ask.window.start >= FIRST_HOUR]
-    fresh = itertools.islice(_not_asked_before(context.instance, asked, now), RUNS_PER_TICK)
-    if requests := [_request(ask, attempt) for ask, attempt in fresh]:
-        return dg.SensorResult(run_requests=requests, cursor=cursor)
-    why = f"; asked for before: {some_of([ask.reason for ask in asked])}" if asked else ""
-    why += f"; {len(busy)} run(s) or backfill(s) under way" if busy else ""
-    return dg.SensorResult(skip_reason=f"nothing new is due{why}", cursor=cursor)
+    fresh, waiting = _sorted_out(context.instance, asked, now)
+    if fresh:
+        return dg.SensorResult(run_requests=[_request(ask, len(tried.failures)) for ask, tried in fresh], cursor=cursor)
+    why = f"nothing new is due; {len(busy)} run(s) or backfill(s) under way" if busy else "nothing new is due"
+    why += f"; late and asked for before: {len(waiting)}" if waiting else ""
+    return dg.SensorResult(skip_reason="\n".join([why, *late.lines(waiting)]), cursor=cursor)
 
 
 def days_to_look_at(days: Sequence[dt.date], today: dt.date, cursor: str | None) -> tuple[list[dt.date], str | None]:
@@ -110,10 +113,9 @@ def _facts(
     instance: dg.DagsterInstance, landing: Landing, path: pathlib.Path, looked_at: Sequence[dt.date], now: dt.datetime
 ) -> Facts:
     """What is known; the landing zone is listed before the warehouse is held."""
-    landed = {day: landing.loads(day) for day in looked_at}
+    landed = {day: loads for day in looked_at if (loads := landing.loads(day))}
     with open_warehouse(path, lock_timeout_seconds=LOCK_SECONDS) as store:
-        days, behind = store.days(), store.hours_behind()
-        unknown: Files = {day: files - store.known_loads(Window.of_day(day)) for day, files in landed.items() if files}
+        days, behind, unknown = store.days(), store.hours_behind(), store.unloaded(landed)
     since = catch_up_since(FIRST_HOUR, [*looked_at, *(day.date for day in days)], now)
     return Facts(now, days, unknown, behind, _progress(instance, since, now))
 
@@ -140,16 +142,31 @@ def _progress(instance: dg.DagsterInstance, since: dt.datetime, now: dt.datetime
     )
 
 
-def _not_asked_before(
+def _sorted_out(
     instance: dg.DagsterInstance, asked: Sequence[Ask], now: dt.datetime
-) -> Iterator[tuple[Ask, int]]:
-    """What no run was asked for by the same fact, or only runs that failed long enough ago; with how many those are."""
+) -> tuple[list[tuple[Ask, Tried]], list[tuple[Ask, Tried]]]:
+    """What to ask for now, the first few of it, and what was asked for before and isn't yet to be again."""
+    fresh: list[tuple[Ask, Tried]] = []
+    waiting: list[tuple[Ask, Tried]] = []
     for ask in asked:
-        records = instance.get_run_records(dg.RunsFilter(tags={FACT_TAG: ask.run_key}), limit=_FAILURES_COUNTED)
-        failures = [record for record in records if record.dagster_run.status is dg.DagsterRunStatus.FAILURE]
-        times = [_ended_at(record) for record in failures]
-        if len(failures) == len(records) and may_be_asked(times, now):
-            yield ask, len(failures)
+        tried = _tried(instance, ask)
+        (fresh if tried.may_be_asked(now) else waiting).append((ask, tried))
+        if len(fresh) == RUNS_PER_TICK:
+            break
+    return fresh, waiting
+
+
+def _tried(instance: dg.DagsterInstance, ask: Ask) -> Tried:
+    """The runs that were asked for by the same fact."""
+    records = instance.get_run_records(dg.RunsFilter(tags={FACT_TAG: ask.run_key}), limit=_FAILURES_COUNTED)
+    failures = [record for record in records if record.dagster_run.status is dg.DagsterRunStatus.FAILURE]
+    others = [record.dagster_run for record in records if record.dagster_run.status is not dg.DagsterRunStatus.FAILURE]
+    newest = others[0] if others else (failures[0].dagster_run if failures else None)
+    return Tried(
+        [_ended_at(record) for record in failures],
+        newest.run_id if newest else "",
+        others[0].status.value.lower() if others else None,
+    )
 
 
 def _ended_at(record: dg.RunRecord) -> dt.datetime:

@@ -6,6 +6,7 @@ dropped by others may carry the same name in every hour.
 
 import dataclasses
 import datetime as dt
+from collections.abc import Collection, Mapping
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -18,6 +19,10 @@ class Load:
     def __str__(self) -> str:
         """`2026-11-22T05/abc`, for messages."""
         return f"{self.hour:%Y-%m-%dT%H}/{self.load_id}"
+
+
+Files = Mapping[dt.date, Collection[tuple[Load, bool]]]
+"""Loads by their day, and whether each is one of rejected lines."""
 
 
 @dataclasses.dataclass(frozen=True)

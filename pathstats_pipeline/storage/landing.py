@@ -20,7 +20,7 @@ from typing import BinaryIO, Final
 
 import polars as pl
 
-from pathstats_pipeline.events.load import Load
+from pathstats_pipeline.events.load import Files, Load
 from pathstats_pipeline.storage.objects import DirectoryObjects, Objects
 
 FOLDERS: Final = ("dt=", "_rejected/", "_sources/", "_days/")
@@ -96,6 +96,10 @@ class Landing:
         folder = f"dt={day}/"
         keys = self.objects.list(folder) + self.objects.list(f"_rejected/{folder}")
         return {(file.load, file.rejected) for file in map(_parse, keys) if file}
+
+    def landed(self) -> Files:
+        """The loads that landed, of every day that has any."""
+        return {day: loads for day in self.days() if (loads := self.loads(day))}
 
     def unknown_files(self, hour: dt.datetime) -> list[str]:
         """Keys in an hour's folder that are no loads, by their name."""

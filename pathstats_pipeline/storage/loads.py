@@ -8,11 +8,13 @@ from typing import Any, Final
 import polars as pl
 
 from pathstats_pipeline.archive.jsonl import Digest
-from pathstats_pipeline.events.load import Load, LoadFacts
+from pathstats_pipeline.events.load import Files, Load, LoadFacts
 from pathstats_pipeline.events.window import Window
 from pathstats_pipeline.storage.session import Session
 
 _FACTS: Final = "hour, load_id, rows, duplicates, rejected, digest, first_event_time, last_event_time, deleted_rows"
+
+_LANDED: Final = pl.Schema({"hour": pl.Datetime("us"), "load_id": pl.String(), "rejected_load": pl.Boolean()})
 
 
 class RestoreError(RuntimeError):
@@ -32,6 +34,16 @@ class Loads(Session):
         """Identity of every load in a window, and whether it is one of rejected lines."""
         events, rejected = (self._loads(window, rejected=kind) for kind in (False, True))
         return {(_load_facts(row).load, kind) for kind, rows in ((False, events), (True, rejected)) for row in rows}
+
+    def unloaded(self, landed: Files) -> Files:
+        """Of the files that landed of each day, those that the ledger doesn't know; the days are the same."""
+        files = [(load.hour, load.load_id, kind) for each in landed.values() for load, kind in each]
+        with self._registered("landed", pl.DataFrame(files, schema=_LANDED, orient="row")):
+            rows = self._run("FROM landed ANTI JOIN pathstats.loads USING (hour, load_id, rejected_load)").fetchall()
+        found: dict[dt.date, set[tuple[Load, bool]]] = {day: set() for day in landed}
+        for hour, load_id, kind in rows:
+            found[hour.date()].add((Load(hour, load_id), kind))
+        return found
 
     def _loads(self, window: Window, *, rejected: bool) -> list[tuple[Any, ...]]:
         return self._run(

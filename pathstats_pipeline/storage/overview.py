@@ -1,10 +1,13 @@
 """How every day stands, counted in the warehouse alone; what the numbers mean stands in archive/status.py."""
 
+import collections
+import dataclasses
 import datetime as dt
 from typing import Final
 
 from pathstats_pipeline.archive.balance import Balance
 from pathstats_pipeline.archive.status import DayFacts, Status
+from pathstats_pipeline.events.load import Files
 from pathstats_pipeline.events.window import Window
 from pathstats_pipeline.storage.session import Session
 
@@ -63,10 +66,16 @@ class Overview(Session):
         """Every day of which there is anything, in order."""
         return [DayFacts(*row) for row in self._run(_DAYS).fetchall()]
 
-    def status(self, now: dt.datetime) -> Status:
-        """How every day stands."""
+    def status(self, now: dt.datetime, unloaded: Files | None = None) -> Status:
+        """How every day stands; `unloaded` are the files in the landing zone that the ledger doesn't know."""
         [(rejected,)] = self._run("SELECT count(*) FROM pathstats.rejected_events").fetchall()
-        return Status(self.days(), rejected, now)
+        if unloaded is None:
+            return Status(self.days(), rejected, now)
+        hours = collections.Counter(load.hour for files in unloaded.values() for load, _ in files)
+        counts = collections.Counter(hour.date() for hour in hours.elements())
+        known = {day.date: day for day in self.days()}
+        days = [known.get(date, DayFacts.of_nothing(date)) for date in sorted({*known, *counts})]
+        return Status([dataclasses.replace(day, unloaded=counts[day.date]) for day in days], rejected, now, hours)
 
     def balances(self, window: Window) -> dict[dt.datetime, Balance]:
         """What is counted of every hour of a window, in order; also of those of which there is nothing."""

@@ -66,12 +66,32 @@ def test_errors_warnings_and_what_is_good_again_are_worded_differently(
     assert len(of_verdict(verdict(0), news, None)["text"].splitlines()) == 2
 
 
-def test_runs_that_failed_one_after_another_are_one_message() -> None:
-    """The first in full; nobody is called by a name in a log line, and a long error is cut."""
+def test_runs_that_failed_one_after_another_are_one_message_that_names_each() -> None:
+    """In the order in which they failed, which is that of no range: partition, what is wrong, and where to look."""
+    hours, link = ("05", "07", "06"), "https://dagster.example/runs/0123456"
+    runs = [FailedRun(f"0123456{n}", "hourly", f"2026-11-20-{n}:00", "raw_events", f"{n}/x.parquet") for n in hours]
+    assert of_runs(runs, UI)["text"].splitlines() == [
+        ":rotating_light: *3 runs failed*: hourly",
+        *(f"• 2026-11-20-{n}:00: raw_events: {n}/x.parquet <{link}{n}|run 0123456{n[0]}>" for n in hours),
+    ]
+
+
+def test_of_many_runs_ten_are_named_and_no_line_is_long() -> None:
+    """The others are counted."""
+    many = [FailedRun(str(n), "drain", None, None, "<!channel> " + "x" * 2000) for n in range(24)]
+    lines = of_runs(many, None)["text"].splitlines()
+    assert (lines[0], len(lines), lines[-1]) == (":rotating_light: *24 runs failed*: drain", 12, "and 14 more")
+    assert lines[1].startswith("• 0: &lt;!channel&gt; xxx")
+    assert all(len(line) < 300 for line in lines)
+    assert "more" not in of_runs(many[:10], None)["text"]
+
+
+def test_a_run_that_failed_alone_is_told_in_full() -> None:
+    """Nobody is called by a name in a log line, and a long error is cut."""
     error = "<!channel> & <https://evil.example|click>\nsecond line " + "x" * 2000
-    runs = [FailedRun(f"0123456789{n}", "archive", f"2026-11-2{n}", "events_archive", error, "over") for n in range(3)]
-    first, step, reason, link = of_runs(runs, UI)["text"].splitlines()
-    assert first == ":rotating_light: *Run failed*: archive 2026-11-20 and 2 more, to 2026-11-22"
+    alone = FailedRun("01234567890", "archive", "2026-11-20", "events_archive", error, "over")
+    first, step, reason, link = of_runs([alone], UI)["text"].splitlines()
+    assert first == ":rotating_light: *Run failed*: archive 2026-11-20"
     assert step.startswith("events_archive: &lt;!channel&gt; &amp; &lt;https://evil.example|click&gt; second line xxx")
     assert len(step) < 700
     assert (reason, link) == ("asked for: over", "<https://dagster.example/runs/01234567890|run 01234567>")

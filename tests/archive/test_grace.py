@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from pathstats_pipeline.archive.claims import Claimant
 from pathstats_pipeline.archive.cleanup import CleanedDay, CleanupRefusedError, clean_day, plan_cleanup
-from pathstats_pipeline.archive.day import Archiver
+from pathstats_pipeline.archive.day import Archiver, verified_manifests
 from pathstats_pipeline.archive.lifecycle import Retention
 from pathstats_pipeline.cli import cli
 
@@ -48,14 +48,24 @@ def assert_waits(here: World, now: dt.datetime, why: str = "it may go from 2026-
         clean(here, now)
 
 
+def told(here: World) -> dt.datetime | None:
+    """From when on the day may go, as `pathstats status` says."""
+    manifests = verified_manifests(here.objects, DAY)
+    here.warehouse.record_archives(DAY, manifests, [each.key for each in manifests])
+    [day] = here.warehouse.status(NOW).days
+    return day.deletable_from(RETENTION)
+
+
 def test_m21_nothing_goes_before_it_is_due(tmp_path: pathlib.Path) -> None:
     """M21: not a microsecond before; and then it does."""
     with world(tmp_path, FakeObjects()) as here:
         ready(here)
         for before in (GRACE, dt.timedelta(hours=1), TICK):
             assert_waits(here, DUE - before)
+        assert told(here) == DUE
         assert here.hot() == here.accepted
         assert clean(here, DUE).deleted_rows == 35
+        assert told(here) is None
         here.assert_invariants(cleaned=True)
 
 

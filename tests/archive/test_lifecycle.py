@@ -5,14 +5,18 @@ import datetime as dt
 import zlib
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pathstats_pipeline.archive.jsonl import Digest
 from pathstats_pipeline.archive.lifecycle import (
     ArchiveRefusedError,
     Retention,
     Verdict,
+    deletable_from,
     judge_cleanup,
     next_generation,
+    reasons_to_wait,
 )
 from pathstats_pipeline.archive.manifest import Manifest
 from pathstats_pipeline.archive.strategy import SizeRule, Strategy
@@ -162,3 +166,19 @@ def test_the_same_id_in_two_hours_is_two_loads() -> None:
     one, other = facts(1, "x"), facts(2, "x")
     assert following([one, other], [covering(1, one)]).loads == (other.load,)
     assert judge([one, other], [covering(1, one)], {1: 10}).loads == (one,)
+
+
+MOMENTS = st.datetimes(WINDOW.start, WINDOW.start + dt.timedelta(days=9))
+
+
+@given(now=MOMENTS, hot=st.integers(0, 6), grace=st.integers(0, 72), verified=st.none() | MOMENTS, held=st.booleans())
+def test_what_status_promises_is_what_clean_up_waits_for(
+    *, now: dt.datetime, hot: int, grace: int, verified: dt.datetime | None, held: bool
+) -> None:
+    """To the microsecond: not before, and from then on for no reason but a hold."""
+    retention = Retention(hot, dt.timedelta(hours=grace), {DAY: "an audit"} if held else {})
+    due = deletable_from(DAY, retention, verified)
+    assert bool(reasons_to_wait(DAY, now, retention, verified)) == (due is None or now < due)
+    if due is not None:
+        assert reasons_to_wait(DAY, due, retention, verified) == []
+        assert reasons_to_wait(DAY, due - dt.timedelta(microseconds=1), retention, verified) != []

@@ -87,6 +87,8 @@ def test_everything_received_is_accounted_for(tmp_path: pathlib.Path) -> None:
             "deleted": 0,
             "archived": 0,
             "waiting": 23,
+            "unloaded": None,
+            "oldest_unloaded_hour": None,
             "oldest_unarchived_day": DAY,
             "holds": [DAY],
         }
@@ -98,3 +100,35 @@ def test_everything_received_is_accounted_for(tmp_path: pathlib.Path) -> None:
         here.warehouse._run("UPDATE pathstats.loads SET deleted_rows = rows WHERE load_id = 'b'")
         assert "3 events are deleted, but 0 archived" in here.warehouse.status(NOW).problems()[0]
         assert day.state(NOW) is DayState.UNARCHIVED
+
+
+def test_files_that_are_not_loaded_are_seen_whatever_the_ledger_says(tmp_path: pathlib.Path) -> None:
+    """A day of which there is nothing else, and an archived one: both are behind, the older one is told."""
+    before = DAY - dt.timedelta(days=1)
+    with world(tmp_path, FakeObjects()) as here:
+        here.bring(0, "a", 20)
+        here.archive()
+        landed = {
+            DAY: {(Load(hour_of(0), "a"), False)},
+            before: {(Load(hour_of(0) - dt.timedelta(days=1), "x"), False)},
+        }
+        landed[DAY] |= {(Load(hour_of(7), name), kind) for name, kind in (("b", False), ("b", True))}
+        status = here.warehouse.status(NOW, here.warehouse.unloaded(landed))
+        assert [(day.date, day.state(NOW), day.unloaded) for day in status.days] == [
+            (before, DayState.UNLOADED, 1),
+            (DAY, DayState.UNLOADED, 2),
+        ]
+        totals = status.totals()
+        assert (totals["unloaded"], totals["oldest_unloaded_hour"], totals["oldest_unarchived_day"]) == (
+            3,
+            hour_of(0) - dt.timedelta(days=1),
+            before,
+        )
+        assert (status.problems(), status.overdue_files()) == ([], 3)
+        # While the day is open, files come and go.
+        early = here.warehouse.status(WINDOW.end - dt.timedelta(hours=1), here.warehouse.unloaded(landed))
+        assert early.overdue_files() == 1
+
+        known = here.warehouse.status(NOW, here.warehouse.unloaded({DAY: {(Load(hour_of(0), "a"), False)}}))
+        assert [day.state(NOW) for day in known.days] == [DayState.ARCHIVED]
+        assert (known.totals()["unloaded"], known.overdue_files()) == (0, 0)

@@ -196,3 +196,13 @@ def test_a_run_that_failed_is_asked_for_again_with_growing_patience() -> None:
         failures = [NOW - n * ONE_DAY for n in range(count)]
         assert not may_be_asked(failures, NOW + wait - dt.timedelta(seconds=1))
         assert may_be_asked(failures, NOW + wait)
+
+
+def test_the_reason_says_whether_an_hour_was_tried_before() -> None:
+    """One that failed isn't called never built: it may have been, before its last run failed."""
+    progress = Progress(hour(0), hours=frozenset(), failed=frozenset({hour(1)}))
+    due = due_work(Facts(hour(3), [], {}, {}, progress), PACE)
+    assert [(ask.window.start, ask.reason) for ask in due] == [
+        (hour(0), "over, and never built"),
+        (hour(1), "over, and its last run failed"),
+    ]
