@@ -1,5 +1,6 @@
 """The commands as a user types them, above all when something is wrong: one line, an exit code, nothing lost."""
 
+import dataclasses
 import datetime as dt
 import json
 import os
