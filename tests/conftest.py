@@ -1,11 +1,14 @@
 """What all tests share: a clean environment, a real S3 server for the session, and where the real logs are."""
 
+import functools
 import os
 import pathlib
 import sys
 import uuid
 from collections.abc import Iterator
 
+import botocore.loaders
+import botocore.session
 import hypothesis
 import pytest
 from commands import Nursery, nursing
@@ -18,6 +21,9 @@ from other_s3 import ministack
 from pathstats_pipeline.storage.local_s3 import LocalS3, local_s3
 from pathstats_pipeline.storage.local_server import REGION
 from pathstats_pipeline.storage.objects import S3Objects
+
+# A client reads megabytes of JSON that describe its service, a quarter of a second each time; once is enough.
+botocore.session.create_loader = functools.cache(botocore.loaders.create_loader)
 
 SHARED_DATA = pathlib.Path(__file__).parents[2] / "shared" / "data"
 
