@@ -13,7 +13,7 @@ from typing import Final
 
 import polars as pl
 
-from pathstats_pipeline.events.formats.parsed import LogFormat
+from pathstats_pipeline.events.formats.parsed import LogFormat, parse_block
 from pathstats_pipeline.events.load import Load
 from pathstats_pipeline.events.schema import EVENT_NAMES, PARSED_SCHEMA, REJECTED_SCHEMA
 from pathstats_pipeline.intake.limits import CLOCK_NEVER_SET, reason_outside
@@ -154,9 +154,9 @@ def _format_of(log_file: LogFile, intake: Intake) -> tuple[LogFormat, FirstBlock
     log_format = intake.choose_format(block.lines.head(SAMPLE_LINES) if block else pl.Series([], dtype=pl.String))
     if block is None:
         return log_format, None
-    parsed = log_format.parse(block.lines)
+    parsed = parse_block(log_format, block)
     _refuse_if_too_early(log_file.name, parsed.events, intake.first_hour)
-    return log_format, FirstBlock(block.lines, parsed)
+    return log_format, FirstBlock(block, parsed)
 
 
 def _refuse_if_too_early(name: str, events: pl.DataFrame, first_hour: dt.datetime) -> None:
@@ -285,6 +285,9 @@ class _Gatherer:
 
 def _by_hour(events: pl.DataFrame) -> Iterator[tuple[dt.datetime, pl.DataFrame]]:
     keyed = events.with_columns(hour=pl.col("event_time").dt.truncate("1h"))
+    if len(keyed) and keyed["hour"].min() == keyed["hour"].max():
+        yield keyed["hour"][0], events  # mostly so, and to take rows apart copies them
+        return
     for (hour,), rows in keyed.partition_by("hour", as_dict=True).items():
         yield hour, rows
 
