@@ -6,6 +6,7 @@ lines stand, so that a run that died is finished by the next one without doublin
 """
 
 import collections
+import concurrent.futures
 import dataclasses
 import datetime as dt
 from collections.abc import Callable, Iterable, Iterator
@@ -111,11 +112,13 @@ def ingest_file(log_file: LogFile, intake: Intake, records: SourceRecords | None
     if records is None:
         records = SourceRecords(intake.landing)
         records.refresh()
-    with log_file.open() as stream:
+    with log_file.open() as stream, concurrent.futures.ThreadPoolExecutor(1) as beside:
         version, inode = stream.version, stream.inode
         head = _head(stream)
         known = records.alike(log_file.identity, inode, head)
         reading = records.readings.take(stream, head, [segment.end for segment in known])
+        # What no record is like will be read: its first block is, while the survey is on its way to the end.
+        looking = beside.submit(_format_of, log_file, intake) if head and not known and not reading.log_format else None
         beginning = reading.go_on(stream)
         records.readings.keep(reading)
         complete = intake.finished or stream.compressed
@@ -129,7 +132,7 @@ def ingest_file(log_file: LogFile, intake: Intake, records: SourceRecords | None
         return report
     first = None
     if reading.log_format is None:
-        reading.log_format, first = _format_of(log_file, intake)
+        reading.log_format, first = looking.result() if looking else _format_of(log_file, intake)
     for segment in segments:
         records.write(segment)
         with log_file.open() as stream:
