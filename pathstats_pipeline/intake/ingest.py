@@ -6,6 +6,7 @@ lines stand, so that a run that died is finished by the next one without doublin
 """
 
 import collections
+import concurrent.futures
 import dataclasses
 import datetime as dt
 from collections.abc import Callable, Iterable, Iterator
@@ -13,7 +14,7 @@ from typing import Final
 
 import polars as pl
 
-from pathstats_pipeline.events.formats.parsed import LogFormat
+from pathstats_pipeline.events.formats.parsed import LogFormat, parse_block
 from pathstats_pipeline.events.load import Load
 from pathstats_pipeline.events.schema import EVENT_NAMES, PARSED_SCHEMA, REJECTED_SCHEMA
 from pathstats_pipeline.intake.limits import CLOCK_NEVER_SET, reason_outside
@@ -111,11 +112,13 @@ def ingest_file(log_file: LogFile, intake: Intake, records: SourceRecords | None
     if records is None:
         records = SourceRecords(intake.landing)
         records.refresh()
-    with log_file.open() as stream:
+    with log_file.open() as stream, concurrent.futures.ThreadPoolExecutor(1) as beside:
         version, inode = stream.version, stream.inode
         head = _head(stream)
         known = records.alike(log_file.identity, inode, head)
         reading = records.readings.take(stream, head, [segment.end for segment in known])
+        # What no record is like will be read: its first block is, while the survey is on its way to the end.
+        looking = beside.submit(_format_of, log_file, intake) if head and not known and not reading.log_format else None
         beginning = reading.go_on(stream)
         records.readings.keep(reading)
         complete = intake.finished or stream.compressed
@@ -129,7 +132,7 @@ def ingest_file(log_file: LogFile, intake: Intake, records: SourceRecords | None
         return report
     first = None
     if reading.log_format is None:
-        reading.log_format, first = _format_of(log_file, intake)
+        reading.log_format, first = looking.result() if looking else _format_of(log_file, intake)
     for segment in segments:
         records.write(segment)
         with log_file.open() as stream:
@@ -154,9 +157,9 @@ def _format_of(log_file: LogFile, intake: Intake) -> tuple[LogFormat, FirstBlock
     log_format = intake.choose_format(block.lines.head(SAMPLE_LINES) if block else pl.Series([], dtype=pl.String))
     if block is None:
         return log_format, None
-    parsed = log_format.parse(block.lines)
+    parsed = parse_block(log_format, block)
     _refuse_if_too_early(log_file.name, parsed.events, intake.first_hour)
-    return log_format, FirstBlock(block.lines, parsed)
+    return log_format, FirstBlock(block, parsed)
 
 
 def _refuse_if_too_early(name: str, events: pl.DataFrame, first_hour: dt.datetime) -> None:
@@ -285,6 +288,9 @@ class _Gatherer:
 
 def _by_hour(events: pl.DataFrame) -> Iterator[tuple[dt.datetime, pl.DataFrame]]:
     keyed = events.with_columns(hour=pl.col("event_time").dt.truncate("1h"))
+    if len(keyed) and keyed["hour"].min() == keyed["hour"].max():
+        yield keyed["hour"][0], events  # mostly so, and to take rows apart copies them
+        return
     for (hour,), rows in keyed.partition_by("hour", as_dict=True).items():
         yield hour, rows
 

@@ -6,6 +6,7 @@ is decided by the caller. A line ends with the byte `\n` and with nothing else.
 
 import contextlib
 import dataclasses
+import functools
 import io
 import os
 from collections.abc import Hashable, Iterator
@@ -151,20 +152,38 @@ def uncompressed(file: io.BufferedReader, name: str, version: Hashable, inode: i
 class LineBlock:
     r"""Some lines of a source: their text for the formats, and their bytes for whoever must keep them.
 
-    `lines` holds one text for each line, without line end and without one `\r` before it; invalid UTF-8 stands as
-    `\xff` (four characters). A line longer than 1 MiB is NULL, which every format rejects. `first_line_number`
-    counts from 1.
+    `text` holds them as valid UTF-8, each up to its place in `ends`; invalid bytes stand as `\xff` (four characters).
+    `data` is what was read. `first_line_number` counts from 1.
     """
 
     first_line_number: int
-    lines: pl.Series
-    _data: bytes = dataclasses.field(repr=False)
+    text: bytes = dataclasses.field(repr=False)
+    ends: npt.NDArray[np.int64] = dataclasses.field(repr=False)
+    data: bytes = dataclasses.field(repr=False)
     _ends: npt.NDArray[np.int64] = dataclasses.field(repr=False)
+
+    @functools.cached_property
+    def lines(self) -> pl.Series:
+        r"""One text for each line, without line end and without one `\r` before it.
+
+        A line longer than 1 MiB is NULL, which every format rejects. Made only for whoever asks.
+        """
+        lines = _texts(self.text, self.ends)
+        if self.first_line_number == 1 and self.data.startswith(_BOM):
+            lines = lines.scatter(0, lines.slice(0, 1).str.strip_prefix("\ufeff"))
+        lengths = np.diff(self._ends, prepend=-1) - 1
+        (long,) = np.nonzero(lengths > LINE_LIMIT_BYTES)
+        return lines.scatter(pl.Series(long), None) if long.size else lines
+
+    @property
+    def count(self) -> int:
+        """How many lines there are."""
+        return int(self._ends.size)
 
     def raw(self, index: int) -> bytes:
         r"""Give the bytes of a line as they were read, without the `\n`."""
         start = int(self._ends[index - 1]) + 1 if index > 0 else 0
-        return self._data[start : int(self._ends[index])]
+        return self.data[start : int(self._ends[index])]
 
 
 def read_blocks(stream: Readable, block_bytes: int = BLOCK_BYTES) -> Iterator[LineBlock]:
@@ -179,7 +198,7 @@ def read_blocks(stream: Readable, block_bytes: int = BLOCK_BYTES) -> Iterator[Li
             raise SourceError(f"{name}: UTF-16 text; convert it to UTF-8 first")
         block = _block(data, number)
         yield block
-        number += block.lines.len()
+        number += block.count
 
 
 def _whole_lines(stream: Readable, block_bytes: int, name: str) -> Iterator[bytes]:
@@ -212,14 +231,7 @@ def _block(data: bytes, number: int) -> LineBlock:
         # A line end is never part of an invalid sequence, so the lines stay the same lines.
         valid = data.decode("utf-8", "backslashreplace").encode()
         text_ends = _line_ends(valid)
-    lines = _texts(valid, text_ends)
-    if number == 1 and data.startswith(_BOM):
-        lines = lines.scatter(0, lines.slice(0, 1).str.strip_prefix("\ufeff"))
-    lengths = np.diff(ends, prepend=-1) - 1
-    (long,) = np.nonzero(lengths > LINE_LIMIT_BYTES)
-    if long.size:
-        lines = lines.scatter(pl.Series(long), None)
-    return LineBlock(number, lines, data, ends)
+    return LineBlock(number, valid, text_ends, data, ends)
 
 
 def _line_ends(data: bytes) -> npt.NDArray[np.int64]:

@@ -218,7 +218,7 @@ def _refused(events: pl.DataFrame, reason: str) -> pl.DataFrame:
 def _jsonl_chunks(path: pathlib.Path) -> Iterator[Chunk]:
     with open_source(path) as stream:
         for block in read_blocks(stream):
-            parsed = _CANONICAL.parse(block.lines)
+            parsed = _CANONICAL.parse_text(block)
             offset = block.first_line_number
             raw = pl.Series([block.raw(index) for index in parsed.rejected["index"]], dtype=pl.Binary())
             rejected = parsed.rejected.select(line_number=pl.col("index") + offset, raw=raw, reason="reason")

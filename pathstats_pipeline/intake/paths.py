@@ -10,7 +10,7 @@ from typing import Final
 
 import polars as pl
 
-from pathstats_pipeline.events.formats.parsed import LogFormat, after
+from pathstats_pipeline.events.formats.parsed import LogFormat, after, parse_block
 from pathstats_pipeline.intake.ingest import SAMPLE_LINES, FormatChooser
 from pathstats_pipeline.intake.lines import SourceError, open_source, read_blocks
 
@@ -54,8 +54,8 @@ def count_paths(
             if log_format is None:
                 paths = block.lines.filter(block.lines.str.strip_chars() != "").rename("path")
             else:
-                parsed = log_format.parse(block.lines)
-                log_format = after(log_format, block.lines)
+                parsed = parse_block(log_format, block)
+                log_format = after(log_format, block)
                 paths, rejected = parsed.events["path"], rejected + parsed.rejected.height
             held.append(paths.to_frame("path").group_by("path").agg(requests=pl.len().cast(pl.Int64)))
             rows += held[-1].height

@@ -7,10 +7,8 @@ read from the file itself and recorded nowhere, so a segment is read the same wa
 import dataclasses
 from collections.abc import Iterator
 
-import polars as pl
-
 from pathstats_pipeline.archive import ahead
-from pathstats_pipeline.events.formats.parsed import HeadedFormat, LogFormat, ParsedLines, after
+from pathstats_pipeline.events.formats.parsed import HeadedFormat, LogFormat, ParsedLines, after, parse_block
 from pathstats_pipeline.intake.lines import LineBlock, Source, SourceError, read_blocks
 
 
@@ -18,7 +16,7 @@ from pathstats_pipeline.intake.lines import LineBlock, Source, SourceError, read
 class FirstBlock:
     """What a format made of the lines that a file begins with: they needn't be parsed again where they are the same."""
 
-    lines: pl.Series
+    block: LineBlock
     parsed: ParsedLines
 
 
@@ -33,7 +31,7 @@ def parsed_span(
     """
     if isinstance(log_format, HeadedFormat):
         for block in read_blocks(_Limited(stream, start)):
-            log_format = after(log_format, block.lines)
+            log_format = after(log_format, block)
     else:
         stream.seek(start)
 
@@ -41,13 +39,13 @@ def parsed_span(
         reads = log_format
         for block in read_blocks(_Limited(stream, end - start)):
             yield block, reads
-            reads = after(reads, block.lines)
+            reads = after(reads, block)
 
     def parse(block_and_format: tuple[LineBlock, LogFormat]) -> tuple[LineBlock, ParsedLines]:
         block, reads = block_and_format
-        if first and not start and block.first_line_number == 1 and first.lines.equals(block.lines):
+        if first and not start and block.first_line_number == 1 and first.block.data == block.data:
             return block, first.parsed
-        return block, reads.parse(block.lines)
+        return block, parse_block(reads, block)
 
     with ahead.threads() as workers:
         yield from workers.map(parse, with_formats())

@@ -1,12 +1,16 @@
 import io
 import json
+import unittest.mock
 from collections.abc import Sequence
 
 import hypothesis.strategies as st
 import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
+from polars.testing import assert_frame_equal
 
+from pathstats_pipeline.events.formats import jsonl
+from pathstats_pipeline.events.formats.jsonl import JsonFormat
 from pathstats_pipeline.events.formats.parsed import LogFormat, ParsedLines
 from pathstats_pipeline.events.formats.registry import FORMATS, UnknownFormat, choose, detect
 from pathstats_pipeline.events.schema import PARSED_SCHEMA
@@ -14,6 +18,7 @@ from pathstats_pipeline.intake.lines import read_blocks
 
 VARIANTS = [variant for variants in FORMATS.values() for variant in variants]
 NAMES = [f"{name}-{number}" for name, variants in FORMATS.items() for number in range(len(variants))]
+TEXT_FORMATS = [variant for variant in VARIANTS if isinstance(variant, JsonFormat)]
 
 COMBINED = '10.0.0.1 - - [17/May/2015:10:05:03 +0000] "GET /a?b HTTP/1.1" 200 5 "-" "curl \\"x\\"" 0.005'
 HAPROXY = (
@@ -62,6 +67,9 @@ LINES = [
     f"2025-12-31T17:37:40.493035218+01:00 stdout F {CADDY}",
 ]
 
+NGINX = '{"time_iso8601": "2026-05-17T10:05:03+02:00", "request": "GET /a?b HTTP/1.1", "status": "200"}'
+OBJECTS = [CANONICAL, CADDY, NGINX, CANONICAL.replace('"/a"', "null"), NGINX.replace("/a", "http://é/a"), "{}"]
+
 
 def assert_accounted(parsed: ParsedLines, count: int) -> None:
     """Assert that each of `count` lines is in exactly one of the parts, whose shape is the promised one."""
@@ -108,6 +116,29 @@ def test_every_line_of_arbitrary_bytes_is_accounted_for(data: bytes) -> None:
     """From bytes to frames no line is lost, and the format that is detected never fails on them."""
     for block in read_blocks(io.BytesIO(b"x" + data)):
         assert_accounted(detect(block.lines).parse(block.lines), block.lines.len())
+
+
+@pytest.mark.parametrize("form", TEXT_FORMATS, ids=lambda form: form.field_map.name)
+@settings(max_examples=60, deadline=None)
+@given(
+    lines=st.lists(
+        st.sampled_from([*OBJECTS, "", " {} ", "null", "{}{}", '{"path": ', "<1>{}"]) | mutated(), max_size=9
+    ),
+    line_end=st.sampled_from(["\n", "\n", "\n", "\r\n"]),
+    tail=st.sampled_from([b"", b"\n", b"\xff", b"{}"]),
+    slice_lines=st.integers(1, 4),
+)
+def test_a_block_is_read_as_its_lines_are(
+    form: JsonFormat, lines: Sequence[str], line_end: str, tail: bytes, slice_lines: int
+) -> None:
+    """Whether a slice of a block is decoded as it stands or taken apart, each of its lines becomes the same."""
+    data = line_end.join(lines).encode() + tail
+    for block in read_blocks(io.BytesIO(data)):
+        with unittest.mock.patch.object(jsonl, "_SLICE_LINES", slice_lines):
+            read = form.parse_text(block)
+        expected = form.parse(block.lines)
+        assert_frame_equal(read.events, expected.events)
+        assert_frame_equal(read.rejected, expected.rejected)
 
 
 @settings(max_examples=60, deadline=None)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pathstats_pipeline.events.formats.requests import target_path
+from pathstats_pipeline.events.formats.requests import read_targets, target_host, target_path
 from pathstats_pipeline.events.formats.times import rfc3339_microseconds_time, rfc3339_seconds_time, rfc3339_time
 from pathstats_pipeline.events.formats.values import duration_ms, durations_ms
 
@@ -36,6 +36,15 @@ def test_a_path_ends_before_query_and_fragment(targets: list[str | None]) -> Non
     frame = pl.DataFrame({"target": targets}, schema={"target": pl.String})
     expected = [target and re.split("[?#]", target)[0] for target in targets]
     assert expected == frame.select(target_path(pl.col("target"))).to_series().to_list()
+
+
+@given(st.lists(st.none() | st.text("/a?#é \nh") | st.sampled_from(["/a", "/b?c", "http://x/a#b", "https://y?z", "*"])))
+def test_a_column_of_targets_is_read_as_each_of_them(targets: list[str | None]) -> None:
+    """Whether or not one of them is absolute, or has a query."""
+    column = pl.Series("target", targets, dtype=pl.String)
+    target = pl.col("target")
+    careful = column.to_frame().select(path=target_path(target), target_host=target_host(target))
+    assert read_targets(column).equals(careful)
 
 
 @pytest.mark.parametrize("end", [".493035Z", "+00:00"])

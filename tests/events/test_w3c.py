@@ -5,7 +5,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from pathstats_pipeline.events.formats.parsed import LogFormat, ParsedLines, after
+from pathstats_pipeline.events.formats.parsed import HeadedFormat, LogFormat, ParsedLines
 from pathstats_pipeline.events.formats.registry import detect
 from pathstats_pipeline.events.formats.w3c import CLOUDFRONT, W3cFormat
 
@@ -114,7 +114,8 @@ def test_what_a_header_said_holds_in_later_blocks(cut: int) -> None:
     ]
     form = W3cFormat()
     whole = parse(*lines)
-    later = after(form, pl.Series(lines[:cut])).parse(pl.Series(lines[cut:]))
+    assert isinstance(form, HeadedFormat)
+    later = form.after(pl.Series(lines[:cut])).parse(pl.Series(lines[cut:]))
     parts = [form.parse(pl.Series(lines[:cut])), later]
 
     assert whole.events.drop("line_number").equals(pl.concat([part.events for part in parts]).drop("line_number"))

@@ -8,11 +8,21 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from pathstats_pipeline.events.formats.fieldmap import REQUEST_LINE, FieldMap, KeyPath
 from pathstats_pipeline.events.formats.mapped import mapped_events, places_of
-from pathstats_pipeline.events.formats.parsed import ParsedLines, account
+from pathstats_pipeline.events.formats.parsed import (
+    LINE_LIMIT_BYTES,
+    ParsedLines,
+    TextBlock,
+    account,
+    drafts_of,
+    numbered,
+    settle,
+)
 from pathstats_pipeline.events.formats.transport import without_prefix
 from pathstats_pipeline.events.schema import EVENT_SCHEMA
 
@@ -44,6 +54,39 @@ class JsonFormat:
         """Read a block of lines."""
         return account(lines, self.draft)
 
+    def parse_text(self, block: TextBlock) -> ParsedLines:
+        """Read a block of lines, slice by slice: only where a slice isn't all usual, its lines are taken apart."""
+        places = places_of(self.field_map)
+        usual, decoded, others = _usual(block), [], []
+        for start in range(0, usual.size, _SLICE_LINES):
+            rows = self._decode_text(block, start, usual[start : start + _SLICE_LINES], places)
+            if rows is None:
+                others.append(pl.int_range(start, min(start + _SLICE_LINES, usual.size), dtype=pl.Int64, eager=True))
+            else:
+                decoded.append(rows)
+        drafts = [mapped_events(pl.concat(decoded), self.field_map, pl.lit(value=False))] if decoded else []
+        if others:
+            drafts += drafts_of(numbered(block.lines)[pl.concat(others)], self.draft)
+        return settle(drafts)
+
+    def _decode_text(
+        self, block: TextBlock, start: int, usual: npt.NDArray[np.bool_], places: Sequence[KeyPath]
+    ) -> pl.DataFrame | None:
+        """Decode some lines as they stand; None where a line is unusual or asks for a second look at its text."""
+        if not usual.all():
+            return None
+        begin = int(block.ends[start - 1]) + 1 if start else 0
+        rows = _decode(block.text[begin : int(block.ends[start + usual.size - 1])], usual.size, places)
+        if rows is None or rows.select(self._has_no_path().any()).item():
+            return None
+        return rows.insert_column(0, pl.int_range(start, start + usual.size, dtype=pl.Int64, eager=True).alias("index"))
+
+    def _has_no_path(self) -> pl.Expr:
+        return pl.all_horizontal(pl.col(repr(place)).is_null() for place in self._path_places())
+
+    def _path_places(self) -> tuple[KeyPath, ...]:
+        return (*self.field_map.columns.get("path", ()), *self.field_map.columns.get(REQUEST_LINE, ()))
+
     def draft(self, frame: pl.DataFrame) -> list[pl.DataFrame]:
         """Give the drafts of a frame of `index` and `line`; for formats whose files hold JSON lines, too."""
         frame = without_prefix(frame).with_columns(pl.col("line").str.strip_chars(" \t\r"))
@@ -60,10 +103,19 @@ class JsonFormat:
 
     def _is_null(self) -> pl.Expr:
         """Tell whether a path key stands in the line with the value null: a request without a path, not a gap."""
-        places = (*self.field_map.columns.get("path", ()), *self.field_map.columns.get(REQUEST_LINE, ()))
-        keys = [str(place[-1]) for place in places if isinstance(place[-1], str)]
+        keys = [str(place[-1]) for place in self._path_places() if isinstance(place[-1], str)]
         escaped = "|".join(_regex_literal(key) for key in keys)
         return pl.col("line").str.contains(rf'"(?:{escaped})"[ \t]*:[ \t]*null') if keys else pl.lit(value=False)
+
+
+def _usual(block: TextBlock) -> npt.NDArray[np.bool_]:
+    """Tell for each line whether it is an object with nothing around it, and short enough: so almost all are."""
+    text, ends = np.frombuffer(block.text, np.uint8), block.ends
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    opened = text[np.minimum(starts, text.size - 1)] == ord("{")
+    closed = text[ends - 1] == ord("}")
+    usual: npt.NDArray[np.bool_] = opened & closed & (ends > starts) & (ends - starts <= LINE_LIMIT_BYTES)
+    return usual
 
 
 def _regex_literal(text: str) -> str:
@@ -99,14 +151,19 @@ def _decoded(frame: pl.DataFrame, places: Sequence[KeyPath]) -> tuple[list[pl.Da
 
 def _decode_fast(frame: pl.DataFrame, places: Sequence[KeyPath]) -> pl.DataFrame | None:
     """Decode all lines at once; None where any of them is no JSON or has another shape than the map."""
-    text = frame["line"].str.join("\n").cast(pl.Binary)[0]
+    rows = _decode(frame["line"].str.join("\n").cast(pl.Binary)[0], frame.height, places)
+    return None if rows is None else frame.hstack(rows)
+
+
+def _decode(text: bytes, height: int, places: Sequence[KeyPath]) -> pl.DataFrame | None:
+    """Decode so many lines to one text column for each place; None where Polars finds other lines or shapes."""
     try:
         rows = pl.read_ndjson(text, schema=_shape(places))
     except pl.exceptions.PolarsError:
         return None
-    if rows.height != frame.height:
+    if rows.height != height:
         return None
-    return frame.hstack(rows.select(_value(place).alias(repr(place)) for place in places))
+    return rows.select(_value(place).alias(repr(place)) for place in places)
 
 
 def _decode_carefully(frame: pl.DataFrame, places: Sequence[KeyPath]) -> pl.DataFrame:

@@ -6,7 +6,7 @@ How a line is taken apart into its fields stays with its format, and reading a m
 import polars as pl
 
 from pathstats_pipeline.events.formats.fieldmap import REQUEST_LINE, FieldMap, KeyPath
-from pathstats_pipeline.events.formats.requests import method_of, read_requests, target_host, target_path
+from pathstats_pipeline.events.formats.requests import method_of, read_requests, read_targets
 from pathstats_pipeline.events.formats.times import TIME_FORMS, times
 from pathstats_pipeline.events.formats.values import (
     absent,
@@ -79,12 +79,8 @@ def _requested(text: pl.DataFrame, field_map: FieldMap) -> pl.DataFrame:
     if field_map.verbatim:
         return text.select("method", "path", "host")
     path = pl.col("path")
-    own = text.select(
-        "host",
-        method=method_of(pl.col("method")),
-        path=pl.when(~absent(path)).then(target_path(path)),
-        target_host=target_host(path),
-    )
+    targets = text.select(pl.when(~absent(path)).then(path)).to_series()
+    own = text.select("host", method=method_of(pl.col("method"))).hstack(read_targets(targets))
     if text[REQUEST_LINE].null_count() < text.height:
         line = read_requests(text[REQUEST_LINE])
         own = own.select(

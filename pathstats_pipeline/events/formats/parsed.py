@@ -9,6 +9,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import Final, Protocol, runtime_checkable
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from pathstats_pipeline.events.schema import PARSED_SCHEMA
@@ -70,9 +72,38 @@ class HeadedFormat(LogFormat, Protocol):
         """Give the format that reads what follows these lines, parsed or not; it is cheap beside `parse`."""
 
 
-def after(form: LogFormat, lines: pl.Series) -> LogFormat:
-    """Give the format that reads what follows these lines: the same one, but for a format with headers."""
-    return form.after(lines) if isinstance(form, HeadedFormat) else form
+class TextBlock(Protocol):
+    """A block of lines that needn't be taken apart into a column of texts."""
+
+    @property
+    def text(self) -> bytes:
+        """All lines with their line ends, as valid UTF-8."""
+
+    @property
+    def ends(self) -> npt.NDArray[np.int64]:
+        """The position in `text` of each line's end; the last one may be the end of the text itself."""
+
+    @property
+    def lines(self) -> pl.Series:
+        """The lines as every format reads them."""
+
+
+@runtime_checkable
+class TextFormat(LogFormat, Protocol):
+    """A format that reads a block's text as it stands, faster than line by line."""
+
+    def parse_text(self, block: TextBlock) -> ParsedLines:
+        """Give the same as `parse` of the block's lines."""
+
+
+def parse_block(form: LogFormat, block: TextBlock) -> ParsedLines:
+    """Read a block in the way that is fastest for the format."""
+    return form.parse_text(block) if isinstance(form, TextFormat) else form.parse(block.lines)
+
+
+def after(form: LogFormat, block: TextBlock) -> LogFormat:
+    """Give the format that reads what follows a block: the same one, but for a format with headers."""
+    return form.after(block.lines) if isinstance(form, HeadedFormat) else form
 
 
 Draft = Callable[[pl.DataFrame], list[pl.DataFrame]]
@@ -84,18 +115,31 @@ def account(lines: pl.Series, draft: Draft) -> ParsedLines:
 
     Order of the drafts does not matter; the result is sorted by index.
     """
+    return settle(drafts_of(numbered(lines), draft))
+
+
+def numbered(lines: pl.Series) -> pl.DataFrame:
+    """Give the frame of `index` and `line` that drafts are made of."""
     text = lines.cast(pl.String).alias("line")
-    frame = pl.DataFrame({"index": pl.int_range(text.len(), dtype=pl.Int64, eager=True), "line": text})
+    return pl.DataFrame({"index": pl.int_range(text.len(), dtype=pl.Int64, eager=True), "line": text})
+
+
+def drafts_of(frame: pl.DataFrame, draft: Draft) -> list[pl.DataFrame]:
+    """Give the drafts of numbered lines, those included that are no format's business: blank or too long."""
     blank = pl.col("line").str.strip_chars(" \t\r") == ""
     usable = frame.filter(~blank)  # NULL is neither blank nor usable
     unusable = frame.filter(blank | pl.col("line").is_null()) if usable.height < frame.height else frame.clear()
-    drafts = [
+    return [
         unusable.select(
             "index", reason=pl.when(pl.col("line").is_null()).then(pl.lit(TOO_LONG)).otherwise(pl.lit(BLANK))
         ),
         *draft(usable),
     ]
-    whole = pl.concat([draft_of(part) for part in drafts if part.height > 0] or [draft_of(frame.clear())])
+
+
+def settle(drafts: list[pl.DataFrame]) -> ParsedLines:
+    """Validate and split the drafts of a block, in whatever order they stand."""
+    whole = pl.concat([draft_of(part) for part in drafts if part.height > 0] or [pl.DataFrame(schema=DRAFT_SCHEMA)])
     return judge(whole.sort("index") if not whole["index"].is_sorted() else whole)
 
 

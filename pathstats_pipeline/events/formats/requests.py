@@ -25,13 +25,22 @@ _NO_REQUEST: Final = ["", "-", "<BADREQ>"]
 def target_path(target: pl.Expr) -> pl.Expr:
     """Give the path of a request target: without query and fragment, and without scheme and authority."""
     absolute = target.str.extract(_ABSOLUTE, 2)
-    return (
-        pl.when(absolute.is_null())
-        .then(_up_to(_up_to(target, "?"), "#"))  # half the time of a regular expression
-        .when(absolute == "")
-        .then(pl.lit("/"))
-        .otherwise(absolute)
-    )
+    return pl.when(absolute.is_null()).then(_bare(target)).when(absolute == "").then(pl.lit("/")).otherwise(absolute)
+
+
+def read_targets(targets: pl.Series) -> pl.DataFrame:
+    """Split request targets into `path` and `target_host`; mostly none is absolute, and looking is cheap."""
+    target = pl.col("target")
+    if not targets.str.starts_with("/").all():
+        path, host = target_path(target), target_host(target)
+    else:
+        path = _bare(target) if targets.str.contains("[?#]").any() else target
+        host = pl.lit(None, pl.String)
+    return targets.to_frame("target").select(path=path, target_host=host)
+
+
+def _bare(target: pl.Expr) -> pl.Expr:
+    return _up_to(_up_to(target, "?"), "#")  # half the time of a regular expression
 
 
 def _up_to(text: pl.Expr, mark: str) -> pl.Expr:
@@ -54,12 +63,7 @@ def read_requests(requests: pl.Series) -> pl.DataFrame:
     matched, rest = first_match(numbered, _PATTERNS)
     probe = pl.when(~pl.col("line").is_in(_NO_REQUEST)).then(pl.col("line"))
     parts = [
-        *(
-            part.select(
-                "index", "method", path=target_path(pl.col("target")), target_host=target_host(pl.col("target"))
-            )
-            for part in matched
-        ),
+        *(part.select("index", "method").hstack(read_targets(part["target"])) for part in matched),
         rest.select("index", method=pl.lit(None, pl.String), path=probe, target_host=pl.lit(None, pl.String)),
     ]
     return pl.concat(parts).sort("index").drop("index")
