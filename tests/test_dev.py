@@ -37,7 +37,7 @@ _STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);
 class Home:
     """A home, and a command on it that runs the servers above in place of Dagster's."""
 
-    def __init__(self, path: pathlib.Path) -> None:
+    def __init__(self, path: pathlib.Path, before: str = "") -> None:
         self.path = path
         package = path / "code" / "dagster"
         package.mkdir(parents=True)
@@ -45,7 +45,7 @@ class Home:
         (package / "__main__.py").write_text(_DAGSTER)
         self.group = 0
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _COMMAND, str(path), URL],
+            ["/bin/sh", "-c", f'{before} exec "$@"', "sh", sys.executable, "-c", _COMMAND, str(path), URL],
             env={**os.environ, "DAGSTER_HOME": str(path), "PYTHONPATH": str(path / "code")},
         )
 
@@ -65,7 +65,13 @@ class Home:
 @pytest.fixture
 def home(tmp_path: pathlib.Path) -> Iterator[Home]:
     """Servers that run; whatever a test does to them, they are gone after it."""
-    started = Home(tmp_path)
+    with running(Home(tmp_path)) as started:
+        yield started
+
+
+@contextlib.contextmanager
+def running(started: Home) -> Iterator[Home]:
+    """Have the servers of a home while the context is open."""
     try:
         started.start()
         yield started
@@ -132,6 +138,15 @@ def test_no_server_outlives_the_command(home: Home, number: signal.Signals) -> N
     home.process.send_signal(number)
     home.process.wait(60)
     with alone(home.path, URL):
+        assert not any(map(lives, [home.group, home.minder, *home.servers]))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_job_in_the_background_is_stopped_as_any_other(tmp_path: pathlib.Path, number: signal.Signals) -> None:
+    """Shells ignore SIGINT for it, nohup SIGHUP; Dagster then takes SIGTERM as it found SIGINT."""
+    with running(Home(tmp_path, before="trap '' INT HUP TERM;")) as home:
+        home.process.send_signal(number)
+        home.process.wait(60)
         assert not any(map(lives, [home.group, home.minder, *home.servers]))
 
 

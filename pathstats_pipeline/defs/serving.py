@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any, Final
 
@@ -67,7 +68,7 @@ def serve(host: str, port: int, environment: Mapping[str, str], lock: IO[str]) -
     workspace = pathlib.Path("workspace.yaml").absolute()
     where = ["-w", str(workspace)] if workspace.exists() else ["-m", "pathstats_pipeline.definitions", "-a", "defs"]
     command = [sys.executable, "-W", _SUPERSEDED, "-m", "dagster", "dev", *where, "-h", host, "-p", str(port)]
-    with _minder(lock) as tell_minder:
+    with _minder(lock) as tell_minder, _forwarding() as receivers:
         server = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -77,10 +78,10 @@ def serve(host: str, port: int, environment: Mapping[str, str], lock: IO[str]) -
             pass_fds=(lock.fileno(),),
             start_new_session=True,
         )
+        receivers.append(server)
         tell_minder(server.pid)
         _write(lock, {**_read(lock), "group": server.pid})
-        with _forwarding(server):
-            return server.wait()
+        return server.wait()
 
 
 @contextlib.contextmanager
@@ -135,14 +136,22 @@ def _signal(send: Callable[[int, int], None], to: int, number: int) -> bool:
 
 
 @contextlib.contextmanager
-def _forwarding(server: "subprocess.Popen[bytes]") -> Iterator[None]:
-    """Pass signals on to `dagster dev`, and don't die of them before it has stopped its servers."""
-    before = {
-        number: signal.signal(number, lambda *_: server.terminate()) for number in (signal.SIGTERM, signal.SIGHUP)
-    }
-    before[signal.SIGINT] = signal.signal(signal.SIGINT, lambda *_: server.send_signal(signal.SIGINT))
+def _forwarding() -> Iterator["list[subprocess.Popen[bytes]]"]:
+    """Pass signals on to who is put into the list, and don't die of them before it has stopped its servers.
+
+    It is to be started in here: of what a shell ignores for a job in the background, it would never stop otherwise.
+    """
+    receivers: list[subprocess.Popen[bytes]] = []
+
+    def forward(number: int, _frame: types.FrameType | None) -> None:
+        if not receivers:
+            sys.exit(128 + number)
+        for receiver in receivers:
+            receiver.send_signal(number if number == signal.SIGINT else signal.SIGTERM)
+
+    before = {number: signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
     try:
-        yield
+        yield receivers
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
