@@ -5,7 +5,6 @@ what is left of it as soon as the command is done, or killed. Nothing here impor
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import pathlib
@@ -16,6 +15,8 @@ import time
 import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any, Final
+
+from pathstats_pipeline.storage.local_server import try_lock, wait_until
 
 LOCK_NAME: Final = "dev.lock"
 LEADER_SECONDS: Final = 30.0
@@ -43,7 +44,7 @@ def alone(home: pathlib.Path, url: str) -> Iterator[IO[str]]:
     home.mkdir(parents=True, exist_ok=True)
     with (home / LOCK_NAME).open("a+") as lock:
         deadline = time.monotonic() + LEADER_SECONDS + REST_SECONDS + KILLED_SECONDS
-        while not _try_lock(lock):
+        while not try_lock(lock):
             holder = _read(lock)
             if _lives(holder.get("pid")) or time.monotonic() > deadline:
                 raise AlreadyServingError(_in_words(holder))
@@ -113,17 +114,11 @@ def mind() -> None:
 def end_group(group: int) -> None:
     """End a process group: its leader first, which stops its servers in order, then what is left of it."""
     if _signal(os.killpg, group, 0) and _signal(os.kill, group, signal.SIGTERM):
-        _wait_until_gone(os.kill, group, LEADER_SECONDS)
+        wait_until(lambda: not _signal(os.kill, group, 0), LEADER_SECONDS)
     for number, seconds in ((signal.SIGTERM, REST_SECONDS), (signal.SIGKILL, KILLED_SECONDS)):
         if not _signal(os.killpg, group, number):
             return
-        _wait_until_gone(os.killpg, group, seconds)
-
-
-def _wait_until_gone(send: Callable[[int, int], None], to: int, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while _signal(send, to, 0) and time.monotonic() < deadline:
-        time.sleep(_POLL_SECONDS)
+        wait_until(lambda: not _signal(os.killpg, group, 0), seconds)
 
 
 def _signal(send: Callable[[int, int], None], to: int, number: int) -> bool:
@@ -155,14 +150,6 @@ def _forwarding() -> Iterator["list[subprocess.Popen[bytes]]"]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _try_lock(lock: IO[str]) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _lives(pid: int | None) -> bool:

@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, ClassVar, Final
+from typing import IO, Any, ClassVar, Final
 
 LOOPBACK: Final = "127.0.0.1"
 REGION: Final = "us-east-1"
@@ -216,12 +216,13 @@ class LocalServer:
 def locked(path: Path) -> Iterator[IO[bytes]]:
     """Hold the lock file exclusively; wait for it, but not for ever."""
     with path.open("ab") as lock:
-        if not wait_until(lambda: _try_lock(lock), LOCK_LIMIT_SECONDS):
+        if not wait_until(lambda: try_lock(lock), LOCK_LIMIT_SECONDS):
             raise LocalServerError(f"{path} has been held by another process for {LOCK_LIMIT_SECONDS:.0f} seconds")
         yield lock
 
 
-def _try_lock(lock: IO[bytes]) -> bool:
+def try_lock(lock: IO[Any]) -> bool:
+    """Take the kernel's lock on an open file; whether nobody else has it. It is held until all copies are closed."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
