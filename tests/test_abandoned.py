@@ -91,6 +91,32 @@ def test_only_what_died_here_is_given_up(instance: dg.DagsterInstance) -> None:
     assert statuses == dict.fromkeys([mine, ended, elsewhere], dg.DagsterRunStatus.STARTED)
 
 
+def test_a_run_whose_failure_could_not_be_recorded_is_given_up(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a full disk: the command ends by itself, and its run stands there as if it went on."""
+    recorded, lost = _run(instance), _run(instance)
+
+    def end_badly(run_id: str) -> None:
+        with living(instance, run_id):
+            if run_id == recorded:
+                instance.report_run_failed(instance.get_run_by_id(run_id))  # type: ignore[arg-type]
+            else:
+                patched.setattr(type(instance), "get_run_by_id", _raise_full)
+            raise OSError("the disk is full")
+
+    for run_id in (recorded, lost):
+        with monkeypatch.context() as patched, pytest.raises(OSError, match="full"):
+            end_badly(run_id)
+
+    assert give_up(instance) == [lost]
+    assert not list((pathlib.Path(instance.root_directory) / "running").iterdir())
+
+
+def _raise_full(*_: object) -> None:
+    raise OSError("the disk is full")
+
+
 def _die_holding(instance: dg.DagsterInstance, run_id: str) -> None:
     """A process that says that the run lives, and is killed."""
     child = os.fork()

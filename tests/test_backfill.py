@@ -10,6 +10,7 @@ from commands import Shell
 from dagster_server import CHECKED, serving, verdicts_of, wait_for
 
 from pathstats_pipeline.sample import write_sample
+from pathstats_pipeline.storage.duck import open_connection
 from pathstats_pipeline.storage.local_sqs import LocalSqs
 
 DAYS = 2
@@ -79,7 +80,8 @@ def test_a_backfill_of_hours_and_days_runs_in_parallel_without_a_lock_error(tmp_
 
 def _statistics(shell: Shell) -> list[Any]:
     """All rows of the hourly statistics, sketches included, but for what a rebuild changes."""
-    with duckdb.connect(str(shell.warehouse), read_only=True) as connection:
+    # Sensors look into it meanwhile: in turn.
+    with open_connection(shell.warehouse, lock_timeout_seconds=60) as connection:
         return connection.execute(
             "SELECT * EXCLUDE (revision, computed_at) FROM pathstats.path_stats_hourly ORDER BY ALL"
         ).fetchall()

@@ -42,9 +42,21 @@ def living(instance: dg.DagsterInstance, run_id: str) -> Iterator[None]:
             return
         try:
             yield
-        finally:
-            # Gone before it is let go of: who finds it free knows that nobody ended in order.
-            path.unlink(missing_ok=True)
+        except BaseException:
+            # What couldn't even be recorded as failed, as on a full disk, is to be given up like one that was killed.
+            if _is_over(instance, run_id):
+                path.unlink(missing_ok=True)
+            raise
+        # Gone before it is let go of: who finds it free knows that nobody ended in order.
+        path.unlink(missing_ok=True)
+
+
+def _is_over(instance: dg.DagsterInstance, run_id: str) -> bool:
+    """Whether there is nothing to give up of a run; no where the instance can't be asked."""
+    with contextlib.suppress(Exception):
+        run = instance.get_run_by_id(run_id)
+        return run is None or run.is_finished
+    return False
 
 
 class LivingResource(dg.ConfigurableResource[Any]):
