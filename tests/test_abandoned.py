@@ -36,6 +36,8 @@ def test_a_killed_build_is_finished_by_the_next_one(tmp_path: pathlib.Path) -> N
         process.wait()
 
     shell.ok(*build)
+    # The killed one had started it, and nobody else stops it.
+    shell.ok("s3", "stop")
 
     with dg.DagsterInstance.from_config(str(home / "dagster")) as instance:
         assert instance.get_run_by_id(run.run_id).status is dg.DagsterRunStatus.FAILURE  # type: ignore[union-attr]
