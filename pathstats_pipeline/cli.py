@@ -10,8 +10,10 @@ import contextlib
 import datetime as dt
 import os
 import pathlib
+import shutil
 import sys
 import traceback
+from typing import Final
 
 import click
 
@@ -28,6 +30,9 @@ from pathstats_pipeline.storage.blobs import through_blob
 from pathstats_pipeline.storage.connect import bucket_objects, landing_zone, local_s3_of, s3_client
 from pathstats_pipeline.storage.probe import probe as probe_store
 from pathstats_pipeline.terminal import Moment, intake_lock, now, s3_of, sqs_of, warehouse_of
+
+_NO_ROOM_BYTES: Final = 1 << 20
+"""SQLite's own files grow by less, and DuckDB's by no less."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -216,6 +221,15 @@ for command in (
     cli.add_command(command)
 
 
+def _full_disk() -> str:
+    """What errors of SQLite, where Dagster keeps its runs, leave out."""
+    with contextlib.suppress(Exception):
+        home = load_settings().home
+        if shutil.disk_usage(home).free < _NO_ROOM_BYTES:
+            return f"; the disk of {home} is full"
+    return ""
+
+
 def main() -> None:
     """Run the command line; any error is one line on stderr (and a traceback only with PATHSTATS_TRACEBACK set)."""
     try:
@@ -232,5 +246,6 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001 - the promise is one line, whatever happens
         if os.environ.get("PATHSTATS_TRACEBACK"):
             traceback.print_exc()
-        print(f"pathstats: error: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)  # noqa: T201
+        said = " ".join(str(error).split()) or type(error).__name__
+        print(f"pathstats: error: {said}{_full_disk()}", file=sys.stderr)  # noqa: T201
         sys.exit(1)

@@ -6,6 +6,8 @@ import json
 import os
 import pathlib
 import re
+import shutil
+import types
 
 import click
 import duckdb
@@ -13,6 +15,7 @@ import pytest
 from commands import PROJECT, Nursery, Shell
 from conftest import new_bucket, s3_client_of, s3_settings
 
+from pathstats_pipeline import cli as command_line
 from pathstats_pipeline.cli import cli
 from pathstats_pipeline.storage.local_s3 import LocalS3
 from pathstats_pipeline.storage.warehouse import open_warehouse
@@ -190,6 +193,24 @@ def test_a_run_that_fails_is_one_line_that_names_the_file(shell: Shell, tmp_path
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
     assert str(broken) in done.stderr
+
+
+@pytest.mark.parametrize(("free", "told"), [(1000, "; the disk of {home} is full"), (1 << 30, "")])
+def test_a_full_disk_is_told_where_the_error_does_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path, free: int, told: str
+) -> None:
+    """SQLite says that something is wrong with the disk, and neither what nor with which."""
+
+    def fail(**_: object) -> None:
+        raise OSError("disk I/O error")
+
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setattr(cli, "main", fail)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _home: types.SimpleNamespace(free=free))
+    with pytest.raises(SystemExit):
+        command_line.main()
+    assert capsys.readouterr().err == f"pathstats: error: disk I/O error{told.format(home=home)}\n"
 
 
 def test_an_archive_that_was_tampered_with_is_refused_by_every_command(
