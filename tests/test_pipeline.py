@@ -264,7 +264,10 @@ def test_a_day_within_the_hot_window_is_archived_and_left_alone(
     monkeypatch.setenv("PATHSTATS_HOT_DAYS", "3650")
     pipeline.hours_of(DAY)
 
-    assert pipeline.archive(DAY).success
+    run = pipeline.archive(DAY)
+    assert run.success
+    [figures] = run.asset_materializations_for_node("archive_metadata")
+    assert figures.metadata["deletable_from"].value == f"{DAY + dt.timedelta(days=3650)} 00:00 UTC"
     assert pipeline.materialized("archive_metadata") == {str(DAY)}
     assert pipeline.materialized("events_cleanup") == set()
     assert pipeline.events(DAY) == 24 * EVENTS_AN_HOUR

@@ -15,7 +15,7 @@ import dagster as dg
 from pathstats_pipeline.archive.balance import Judgement, judge_archive
 from pathstats_pipeline.archive.cleanup import clean_day, plan_cleanup
 from pathstats_pipeline.archive.day import Archiver, manifests_of, verified_manifests
-from pathstats_pipeline.archive.lifecycle import Step
+from pathstats_pipeline.archive.lifecycle import Step, deletable_from
 from pathstats_pipeline.archive.manifest import ManifestError
 from pathstats_pipeline.archive.sums import archived_sums
 from pathstats_pipeline.archive.verify import VerificationError
@@ -145,11 +145,12 @@ def statistics_equal_archive(
     metadata=table_of("archive_metadata"),
 )
 def archive_metadata(
-    context: dg.AssetExecutionContext, warehouse: WarehouseResource, archive_storage: ArchiveStorage
+    context: dg.AssetExecutionContext, warehouse: WarehouseResource, archive_storage: ArchiveStorage, rules: Rules
 ) -> dg.MaterializeResult[None]:
     """What is archived of a day, and where, in `pathstats.archives`: one row for each generation.
 
-    **Reads** the manifests on S3 and every object that they name. **Writes** the rows.
+    **Reads** the manifests on S3 and every object that they name. **Writes** the rows. Its figure `deletable_from` is
+    when `events_cleanup` may delete the day's events from the warehouse, unless the day is put on hold.
 
     **Second run**: replaces the day's rows by the same ones.
 
@@ -160,7 +161,10 @@ def archive_metadata(
     with warehouse.open() as store:
         manifests = verified_manifests(objects, date, store)
         store.record_archives(date, manifests, [f"{objects.uri}/{manifest.key}" for manifest in manifests])
-    return dg.MaterializeResult(metadata=archive_facts(manifests, objects.uri))
+    verified_at = max((manifest.verified_at for manifest in manifests), default=None)
+    due = deletable_from(date, rules.retention, verified_at)
+    deletable = {"deletable_from": f"{due:%Y-%m-%d %H:%M} UTC"} if due else {}
+    return dg.MaterializeResult(metadata={**archive_facts(manifests, objects.uri), **deletable})
 
 
 def _compacted(context: dg.AssetExecutionContext, warehouse: WarehouseResource, *, deleted: bool) -> dict[str, int]:
