@@ -32,7 +32,7 @@ from pathstats_pipeline.storage.probe import probe as probe_store
 from pathstats_pipeline.terminal import Moment, intake_lock, now, s3_of, sqs_of, warehouse_of
 
 _NO_ROOM_BYTES: Final = 1 << 20
-"""SQLite's own files grow by less, and DuckDB's by no less."""
+"""With less room than that, an error of the disk is most likely the want of it."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -161,7 +161,7 @@ def dev(host: str, port: int) -> None:
     """Dagster's UI and daemon, with the local S3 and SQS servers beside them where no others are set.
 
     One at a time on a home: a second one is refused. Ctrl-C or SIGTERM stops everything; a run in hand is finished by
-    the next. When it is killed, its servers are stopped, too.
+    the next. When it is killed, Dagster's servers are stopped, too; the local ones stay, and serve the next.
     """
     settings = load_settings()
     from pathstats_pipeline.defs import serving
