@@ -24,7 +24,7 @@ from pathstats_pipeline.archive.claims import Claimant
 from pathstats_pipeline.archive.day import Archiver
 from pathstats_pipeline.archive.strategy import SizeRule, Strategy
 from pathstats_pipeline.events.window import Window
-from pathstats_pipeline.storage.local_s3 import LocalS3, local_s3
+from pathstats_pipeline.storage.local_s3 import LocalS3
 from pathstats_pipeline.storage.local_server import REGION
 from pathstats_pipeline.storage.objects import S3Objects
 from pathstats_pipeline.storage.warehouse import open_warehouse
@@ -64,7 +64,10 @@ def compare(scale: Scale) -> Iterator[str]:
     """The peak of every shape and strategy, then the worst against the goal, and the large day against the small."""
     large = scale.pick(tiny=8_000, small=1_000_000, full=10_000_000)
     little = scale.pick(tiny=4_000, small=500_000, full=1_000_000)
-    with tempfile.TemporaryDirectory(prefix="pathstats-bench-") as folder, local_s3(pathlib.Path(folder, "s3")) as s3:
+    with (
+        tempfile.TemporaryDirectory(prefix="pathstats-bench-") as folder,
+        LocalS3(pathlib.Path(folder, "s3")).in_use() as s3,
+    ):
         s3.ensure_bucket(_BUCKET)
         peaks: list[tuple[float, float]] = []
         for shape in SHAPES:

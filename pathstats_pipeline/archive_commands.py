@@ -189,15 +189,20 @@ def status(form: str) -> None:
         raise click.ClickException(f"{len(problems)} number(s) don't add up, first: {problems[0]}")
     if unlisted:
         raise click.ClickException(f"what isn't loaded is not known: {unlisted}")
-    if files := found.overdue_files():
+    if overdue := found.overdue():
+        first, last = min(overdue), max(overdue)
         raise click.ClickException(
-            f"{files} file(s) of days that are over are not loaded; the sensor due_runs says why"
+            f"{sum(overdue.values())} file(s) of days that are over are not loaded; what hinders it is said by "
+            f"`pathstats build --from {first} --to {last + dt.timedelta(days=1)}`, and by the sensor due_runs"
         )
 
 
 def _landed(settings: Settings) -> tuple[Files | None, str]:
     """What landed; or why that can't be said, and the days are told without it."""
     on_s3 = settings.landing_uri.startswith("s3://")
+    # The one of the home comes with the first load; one that is named and not there is a typo, or an unmounted disk.
+    if settings.landing and not on_s3 and not pathlib.Path(settings.landing_uri).is_dir():
+        return None, f"PATHSTATS_LANDING names no directory: {settings.landing_uri}"
     try:
         with s3_of(settings) if on_s3 else contextlib.nullcontext():
             return landing_zone(settings.landing_uri, lambda: s3_client(settings)).landed(), ""

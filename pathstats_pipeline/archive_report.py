@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 import rich.table
-from rich.markup import escape
 
 from pathstats_pipeline import report
 from pathstats_pipeline.archive.audit import Finding, Kind
@@ -48,7 +47,7 @@ def status(found: Status, retention: Retention, *, form: str) -> None:
         counts = (f"{getattr(day, name):,}" for name in names)
         due = day.deletable_from(retention)
         when = f"{due:%Y-%m-%d %H:%M}" if due else ""
-        table.add_row(str(day.date), day.state(found.now).value, *counts, when, escape(day.hold or ""))
+        table.add_row(str(day.date), day.state(found.now).value, *counts, when, report.plain(day.hold or ""))
     report.show(table)
     received, stored, duplicates, rejected, live, deleted, archived_, waiting = (totals[name] for name in _DAY_COLUMNS)
     report.say(f"{received:,} received = {stored:,} stored + {duplicates:,} duplicates + {rejected:,} rejected")

@@ -161,7 +161,7 @@ def dev(host: str, port: int) -> None:
     """Dagster's UI and daemon, with the local S3 and SQS servers beside them where no others are set.
 
     One at a time on a home: a second one is refused. Ctrl-C or SIGTERM stops everything; a run in hand is finished by
-    the next. When it is killed, Dagster's servers are stopped, too; the local ones stay, and serve the next.
+    the next. When it is killed, Dagster's servers are stopped, too; the local ones end with the next command.
     """
     settings = load_settings()
     from pathstats_pipeline.defs import serving
@@ -188,7 +188,7 @@ def probe() -> None:
 @cli.command("s3")
 @click.argument("verb", type=click.Choice(["start", "stop"]))
 def local_server(verb: str) -> None:
-    """Start or stop the local S3 server by hand; other commands start it for themselves where they need it."""
+    """Start the local S3 server, to stay, or stop it; commands that need it start it for as long as one uses it."""
     settings = load_settings()
     server = local_s3_of(settings)
     if verb == "stop":
@@ -238,7 +238,7 @@ def main() -> None:
         sys.exit(stop.exit_code)
     except click.ClickException as error:
         where = f"{error.ctx.command_path}: " if isinstance(error, click.UsageError) and error.ctx else ""
-        print(f"pathstats: error: {where}{error.format_message()}", file=sys.stderr)  # noqa: T201
+        print(f"pathstats: error: {where}{report.visible(error.format_message())}", file=sys.stderr)  # noqa: T201
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         print("pathstats: interrupted", file=sys.stderr)  # noqa: T201
@@ -247,5 +247,5 @@ def main() -> None:
         if os.environ.get("PATHSTATS_TRACEBACK"):
             traceback.print_exc()
         said = " ".join(str(error).split()) or type(error).__name__
-        print(f"pathstats: error: {said}{_full_disk()}", file=sys.stderr)  # noqa: T201
+        print(f"pathstats: error: {report.visible(said)}{_full_disk()}", file=sys.stderr)  # noqa: T201
         sys.exit(1)

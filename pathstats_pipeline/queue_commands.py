@@ -125,7 +125,7 @@ def redrive_letters(limit: int) -> None:
 @click.argument("file", type=click.Path(path_type=pathlib.Path, exists=True, dir_okay=False))
 @click.option("--lines", type=click.IntRange(min=1), default=100, show_default=True, help="Lines a message.")
 def send(file: pathlib.Path, lines: int) -> None:
-    """Send the lines of FILE (JSON lines, plain) to the queue, to try it out."""
+    """Send the lines of FILE (plain, of any known format) to the queue, to try it out."""
     settings = load_settings()
     sent = 0
     with sqs_of(settings), file.open(encoding="utf-8", errors="surrogateescape") as source:
@@ -142,5 +142,5 @@ def send(file: pathlib.Path, lines: int) -> None:
 
 @queue.command()
 def stop() -> None:
-    """Stop the local server, where a command that was killed has left it behind; its messages stay."""
+    """Stop the local server, also where a command uses it or a killed one has left it behind; its messages stay."""
     LocalSqs(load_settings().local_sqs_directory).stop()

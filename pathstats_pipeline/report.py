@@ -70,6 +70,8 @@ _MAX_REASONS: Final = 12
 _MAX_RUNS: Final = 5
 _MAX_DAMAGED: Final = 5
 
+_CONTROLS: Final = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if code != ord("\n")}
+
 PIPE_WIDTH: Final = 200
 """Columns where nobody looks on: in a pipe or a file, tables are not squeezed to 80."""
 
@@ -77,14 +79,24 @@ _out = rich.console.Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
 _err = rich.console.Console(stderr=True)
 
 
+def visible(text: str) -> str:
+    """The same text with control characters spelt out: a terminal would obey those that came in a log line."""
+    return text.translate(_CONTROLS)
+
+
+def plain(text: str) -> str:
+    """A text as a console of rich shows it letter by letter."""
+    return escape(visible(text))
+
+
 def note(text: str) -> None:
     """A line for people, on stderr."""
-    _err.print(escape(text), highlight=False, soft_wrap=True)
+    _err.print(plain(text), highlight=False, soft_wrap=True)
 
 
 def say(text: str = "") -> None:
     """A line of the answer, on stdout."""
-    _out.print(escape(text), highlight=False, soft_wrap=True)
+    _out.print(plain(text), highlight=False, soft_wrap=True)
 
 
 def show(table: rich.table.Table) -> None:
@@ -119,8 +131,9 @@ def ingested(reports: Sequence[IngestReport]) -> None:
     shown = {name: counts for name, counts in columns.items() if name not in _RARE_COUNTS or any(counts)}
     table = rich.table.Table("file", "format", *map(right, shown))
     for each, counts in zip(reports, zip(*shown.values(), strict=True), strict=True):
-        table.add_row(escape(each.name), each.format_name, *(f"{count:,}" for count in counts))
-    _out.print(table)
+        table.add_row(plain(each.name), each.format_name, *(f"{count:,}" for count in counts))
+    if reports:
+        _out.print(table)
     reasons = sum((each.reasons for each in reports), collections.Counter[str]())
     for reason, count in reasons.most_common(_MAX_REASONS):
         say(f"rejected {count:,}: {reason}")
@@ -161,7 +174,7 @@ def probed(found: Conformance) -> None:
     """What a store honours, and the verdict."""
     table = rich.table.Table(found.uri, "", "seen")
     for each in found.findings:
-        table.add_row(escape(each.question), "yes" if each.honoured else "NO", escape(each.seen))
+        table.add_row(plain(each.question), "yes" if each.honoured else "NO", plain(each.seen))
     _out.print(table)
     say(f"{found.verdict}: {_VERDICTS[found.verdict]}")
 
@@ -196,7 +209,7 @@ def folded(templates: pl.DataFrame, counted: RawPaths, *, limit: int) -> None:
     """What folds to what, most frequent first, and how many paths become how many templates."""
     table = rich.table.Table("template", right("requests"), right("paths"), "most frequent path")
     for template, requests, paths, example in templates.head(limit).iter_rows():
-        table.add_row(escape(template), f"{requests:,}", f"{paths:,}", escape(example or ""))
+        table.add_row(plain(template), f"{requests:,}", f"{paths:,}", plain(example or ""))
     _out.print(table)
     if templates.height > limit:
         say(f"and {templates.height - limit:,} more template(s): --limit")
@@ -274,7 +287,7 @@ def _top_table(ranked: pl.DataFrame, title: str) -> rich.table.Table:
     for row in ranked.iter_rows(named=True):
         counts = (f"{row[name]:,}" for name in ("requests", "status_4xx", "status_5xx"))
         times = (_milliseconds(row[f"response_time_ms_{name}"]) for name in ("p50", "p95", "p99"))
-        table.add_row(escape(row["path"]), row["method"], *counts, *times, f"{row['unique_ips']:,}")
+        table.add_row(plain(row["path"]), plain(row["method"]), *counts, *times, f"{row['unique_ips']:,}")
     return table
 
 

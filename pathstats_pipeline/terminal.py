@@ -14,8 +14,8 @@ import click
 from pathstats_pipeline.events.window import naive_utc
 from pathstats_pipeline.settings import Settings
 from pathstats_pipeline.storage.duck import Turn, in_turn
-from pathstats_pipeline.storage.local_s3 import local_s3
-from pathstats_pipeline.storage.local_sqs import local_sqs
+from pathstats_pipeline.storage.local_s3 import LocalS3
+from pathstats_pipeline.storage.local_sqs import LocalSqs
 from pathstats_pipeline.storage.warehouse import Warehouse, open_warehouse
 
 _TIME_FORMS: Final = ("%Y-%m-%d", "%Y-%m-%dT%H", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S")
@@ -60,7 +60,7 @@ def now() -> dt.datetime:
 def s3_of(settings: Settings) -> Iterator[None]:
     """S3 to work with: the local server is started for the command where it doesn't run; any other is just used."""
     needs_local = settings.uses_local_s3
-    with local_s3(settings.local_s3_directory) if needs_local else contextlib.nullcontext() as server:
+    with LocalS3(settings.local_s3_directory).in_use() if needs_local else contextlib.nullcontext() as server:
         if server:
             server.ensure_bucket(settings.bucket)
         yield
@@ -69,7 +69,7 @@ def s3_of(settings: Settings) -> Iterator[None]:
 @contextlib.contextmanager
 def sqs_of(settings: Settings) -> Iterator[None]:
     """A queue to work with: the local server is started for the command where it doesn't run."""
-    with local_sqs(settings.local_sqs_directory) if settings.uses_local_queue else contextlib.nullcontext():
+    with LocalSqs(settings.local_sqs_directory).in_use() if settings.uses_local_queue else contextlib.nullcontext():
         yield
 
 

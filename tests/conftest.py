@@ -18,7 +18,7 @@ os.environ["PATHSTATS_START_DATE"] = "2012-01-01"
 
 from other_s3 import ministack
 
-from pathstats_pipeline.storage.local_s3 import LocalS3, local_s3
+from pathstats_pipeline.storage.local_s3 import LocalS3
 from pathstats_pipeline.storage.local_server import REGION
 from pathstats_pipeline.storage.objects import S3Objects
 
@@ -75,7 +75,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) 
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalS3]:
     """A real S3 server on loopback, one for each test process."""
-    with local_s3(tmp_path_factory.mktemp("s3")) as server:
+    with LocalS3(tmp_path_factory.mktemp("s3")).in_use() as server:
         yield server
 
 

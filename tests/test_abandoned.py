@@ -135,6 +135,8 @@ def test_outside_of_a_checkout_commands_have_the_projects_instance_settings(tmp_
         "PATHSTATS_HOME": str(tmp_path / "home"),
         "PATHSTATS_START_DATE": "2026-02-27",
     }
+    # Of another project, which has it for itself.
+    (tmp_path / "dagster.yaml").write_text("run_queue:\n  max_concurrent_runs: 1\n")
     code = "from pathstats_pipeline.defs.launch import prepare_home; import pathlib, os;"
     code += "prepare_home(pathlib.Path(os.environ['PATHSTATS_HOME']))"
     done = subprocess.run(

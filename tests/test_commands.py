@@ -105,6 +105,18 @@ def test_a_file_that_cannot_be_read_does_not_keep_others_from_being_ingested(
     assert done.stderr.splitlines() == [f"pathstats: error: {tmp_path / 'nosuch.log'}: No such file or directory"]
 
 
+def test_a_terminal_is_not_given_what_a_log_line_tells_it_to_do(shell: Shell, tmp_path: pathlib.Path) -> None:
+    """Control characters of paths and of file names are spelt out, in tables and in errors; brackets are no markup."""
+    listed = tmp_path / "paths.txt"
+    listed.write_bytes(b"/a\x1b[2J[red]b\n/c\x00\x9bd\n")
+    printed = shell.ok("paths", "try", listed)
+    assert "/a\\x1b[2J[red]b" in printed
+    assert "/c\\x00" in printed
+    told = shell.refused("ingest", tmp_path / "no\x1b]0;such\x07.log")
+    assert "no\\x1b]0;such\\x07.log: No such file" in told
+    assert not set(printed + told) & {"\0", "\x1b", "\x07", "\x9b"}
+
+
 def test_logs_are_ingested_from_a_bucket(shell: Shell, s3_server: LocalS3) -> None:
     """An object, or all below a prefix; what can't be read is told in one line."""
     bucket = dict(shell.environment)["PATHSTATS_S3_BUCKET"]
@@ -265,7 +277,9 @@ def test_status_sees_what_is_not_loaded_and_says_when_it_cannot(shell: Shell) ->
     broken.write_bytes(b"garbage")
     done = shell.run("status")
     assert "1 file(s) in the landing zone are not loaded, the oldest of 2025-11-20 05:00" in done.stdout
-    assert "1 file(s) of days that are over are not loaded" in shell.refused("status")
+    told = shell.refused("status")
+    assert "1 file(s) of days that are over are not loaded" in told
+    assert "`pathstats build --from 2025-11-20 --to 2025-11-21`" in told
     facts = json.loads(shell.run("status", "--format", "json").stdout)
     assert [(day["date"], day["state"], day["unloaded"]) for day in facts["days"]] == [("2025-11-20", "unloaded", 1)]
     away = dataclasses.replace(
@@ -281,6 +295,8 @@ def test_status_sees_what_is_not_loaded_and_says_when_it_cannot(shell: Shell) ->
     done = away.run("status")
     assert (done.returncode, "0 received" in done.stdout) == (1, True)
     assert "what isn't loaded is not known: cannot list" in done.stderr
+    unmounted = dataclasses.replace(shell, environment=(("PATHSTATS_LANDING", str(shell.home / "nowhere")),))
+    assert "PATHSTATS_LANDING names no directory: " in unmounted.refused("status")
 
 
 def _day(shell: Shell) -> dict[str, object]:

@@ -260,7 +260,7 @@ def test_a_damaged_object_fails_the_check_and_stops_everything_downstream(pipeli
 def test_a_day_within_the_hot_window_is_archived_and_left_alone(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Clean-up then succeeds without materialising: the day is still to be cleaned."""
+    """Clean-up then succeeds without materialising, and its partition says why: the day is still to be cleaned."""
     monkeypatch.setenv("PATHSTATS_HOT_DAYS", "3650")
     pipeline.hours_of(DAY)
 
@@ -270,6 +270,9 @@ def test_a_day_within_the_hot_window_is_archived_and_left_alone(
     assert figures.metadata["deletable_from"].value == f"{DAY + dt.timedelta(days=3650)} 00:00 UTC"
     assert pipeline.materialized("archive_metadata") == {str(DAY)}
     assert pipeline.materialized("events_cleanup") == set()
+    [told] = pipeline.instance.fetch_observations(dg.AssetKey("events_cleanup"), limit=2).records
+    assert told.partition_key == str(DAY)
+    assert "hot window" in told.asset_observation.metadata["nothing_deleted"].value
     assert pipeline.events(DAY) == 24 * EVENTS_AN_HOUR
 
 

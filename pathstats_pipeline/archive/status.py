@@ -138,9 +138,9 @@ class Status:
             found.append(f"the ledger has {rejected} lines rejected, but rejected_events has {self.rejected_rows}")
         return found
 
-    def overdue_files(self) -> int:
-        """Files of days that are over which aren't loaded."""
-        return sum(day.unloaded for day in self.days if day.state(self.now) is DayState.UNLOADED)
+    def overdue(self) -> Mapping[dt.date, int]:
+        """Days that are over and have files which aren't loaded, and how many."""
+        return {day.date: day.unloaded for day in self.days if day.state(self.now) is DayState.UNLOADED}
 
     def totals(self) -> Mapping[str, Any]:
         """The sums over all days, and the oldest day that is over and not archived as a whole."""

@@ -21,7 +21,7 @@ from pathstats_pipeline.archive.sums import archived_sums
 from pathstats_pipeline.archive.verify import VerificationError
 from pathstats_pipeline.defs.pages import FRESH_DAILY, archive_lineage, table_of
 from pathstats_pipeline.defs.partitions import DAILY, window_of
-from pathstats_pipeline.defs.presentation import Pace, archive_facts, event_columns
+from pathstats_pipeline.defs.presentation import Pace, archive_facts, day_key, event_columns
 from pathstats_pipeline.defs.resources import ArchiveStorage, Clock, LandingZone, Rules, WarehouseResource
 from pathstats_pipeline.defs.verdicts import LOOK_SECONDS, result_of
 from pathstats_pipeline.events.window import Window
@@ -194,7 +194,7 @@ def events_cleanup(
     landing_zone: LandingZone,
     rules: Rules,
     clock: Clock,
-) -> Iterator[dg.MaterializeResult[Any]]:
+) -> Iterator[dg.MaterializeResult[Any] | dg.AssetObservation]:
     """Archived events of a day that has left the hot window are gone from the warehouse and the landing zone.
 
     **Reads** the manifests, the ledger of loads and the hourly statistics, and every archived object once more, to its
@@ -206,7 +206,7 @@ def events_cleanup(
     **Second run**: finds nothing to delete. After a crash it goes on where it was.
 
     **Leaves alone**, without materialising, a day within the hot window, one on hold (`pathstats hold DATE`), and one
-    that was verified less than the grace ago.
+    that was verified less than the grace ago. An observation of the partition says which.
 
     **Fails**, deleting nothing, when the day is not archived, an object is not what its manifest says, or the
     statistics don't count the archived events. Materialise those first; the message says which.
@@ -219,7 +219,8 @@ def events_cleanup(
     with warehouse.open() as store:
         verdict = plan_cleanup(store, objects, date, clock.now(), rules.retention)
         if verdict.waiting:
-            context.log.info("nothing deleted: %s", "; ".join(verdict.reasons))
+            left = {"nothing_deleted": "; ".join(verdict.reasons)}
+            yield dg.AssetObservation("events_cleanup", partition=day_key(date), metadata=left)
             return
         cleaned = clean_day(store, objects, landing_zone.landing(), verdict, date, rules.cleanup_batch_rows, clock.now)
     seconds = time.perf_counter() - started

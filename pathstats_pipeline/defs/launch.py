@@ -38,15 +38,15 @@ def prepare_home(home: pathlib.Path) -> pathlib.Path:
     folder = pathlib.Path(os.environ.get("DAGSTER_HOME") or home / "dagster").absolute()
     folder.mkdir(parents=True, exist_ok=True)
     os.environ["DAGSTER_HOME"] = str(folder)
-    # Outside of the checkout it is the package's own copy: without one there would be neither pools nor monitoring.
-    here = pathlib.Path("dagster.yaml").absolute()
-    local_yaml = next((path for path in (here, *_SHIPPED) if path.exists()), here)
+    # Not the one of the working directory, which may be another project's: without ours there would be neither pools
+    # nor monitoring. Who wants another one puts it into the folder.
+    shipped = next(path for path in _SHIPPED if path.exists())
     yaml = folder / "dagster.yaml"
     with (folder / ".init.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if local_yaml.exists() and not yaml.exists():
+        if not yaml.exists():
             yaml.unlink(missing_ok=True)  # a link to a project that has moved
-            yaml.symlink_to(os.path.relpath(local_yaml, folder))
+            yaml.symlink_to(os.path.relpath(shipped, folder))
         with dg.DagsterInstance.get() as instance:
             instance.get_runs(limit=1)
             instance.schedule_storage.all_instigator_state() if instance.schedule_storage else None

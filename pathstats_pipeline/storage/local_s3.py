@@ -180,18 +180,6 @@ class LocalS3(LocalServer):
         }
 
 
-@contextlib.contextmanager
-def local_s3(directory: Path, port: int = 0) -> Iterator[LocalS3]:
-    """Have the server of the directory up inside the block; it is stopped behind it only if it was started for it."""
-    server = LocalS3(directory, port)
-    started = server.start()
-    try:
-        yield server
-    finally:
-        if started:
-            server.stop()
-
-
 def _flags(data: Path, ports: Mapping[str, int]) -> list[str]:
     return [
         # Into the log that we keep, instead of one more file in the temporary directory at each start.

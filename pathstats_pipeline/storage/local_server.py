@@ -1,10 +1,11 @@
-"""A server of ours on loopback that outlives who started it: one for a directory, found again, started once, stopped.
+"""A server of ours on loopback: one for a directory, started once, shared by all who use it, stopped by the last.
 
 Here: its process, its lock, its ports and its log, whatever it serves. Which program it is, and when it is ready,
 stands with each server (local_s3.py, local_sqs.py); production needs nothing of this.
 
 Whether the server of a directory lives is told by a lock that the server process itself holds for its whole life,
-so neither a crash nor a re-used process id can make a stale file look like a server.
+so neither a crash nor a re-used process id can make a stale file look like a server. Who uses it holds a share of
+another lock, so nobody stops it under somebody else, and one that was left behind by a kill ends with its next use.
 """
 
 import contextlib
@@ -19,7 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, ClassVar, Final
+from typing import IO, Any, ClassVar, Final, Self
 
 LOOPBACK: Final = "127.0.0.1"
 REGION: Final = "us-east-1"
@@ -40,10 +41,11 @@ class LocalServerError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """What is remembered of a server: its ports by name, and its process (None: not known)."""
+    """What is remembered of a server: its ports by name, its process (None: not known), and whether it is to stay."""
 
     ports: Mapping[str, int]
     pid: int | None
+    stays: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,23 +79,41 @@ class LocalServer:
         """Remove what the server leaves behind outside of its directory."""
 
     def start(self) -> bool:
-        """Bring the server up, or find it up already; tell whether it was this call that started it.
+        """Bring the server up, or find it up already, to stay until `stop`; whether it was this call that started it.
 
         Only one is started however many processes ask at once. Raises LocalServerError, with the last line of the
         server's log, when it doesn't answer in time.
         """
-        try:
-            self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with locked(self.directory / "start.lock"):
-                return self._start_alone()
-        except OSError as error:
-            raise LocalServerError(f"the {self.what} of {self.directory} can't be started: {error}") from error
+        with self._telling(), locked(self._start_lock_path):
+            started = self._start_alone()
+            if (state := self._read_state()) and not state.stays:
+                self._write_state(dataclasses.replace(state, stays=True))
+            return started
+
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[Self]:
+        """Have the server up inside the block; who leaves such a block last stops it, unless it is to stay.
+
+        Raises LocalServerError as `start` does.
+        """
+        with contextlib.ExitStack() as held:
+            with self._telling():
+                users = held.enter_context(locked(self.directory / "users.lock", shared=True))
+                with locked(self._start_lock_path):
+                    self._start_alone()
+            try:
+                yield self
+            finally:
+                with locked(self._start_lock_path):
+                    state = self._read_state()
+                    if state and not state.stays and try_lock(users):
+                        self._stop()
 
     def stop(self) -> None:
         """Stop the server that was started in this directory, by whichever process; without one, do nothing."""
         if not self._lives():
             return
-        with locked(self.directory / "start.lock"):
+        with locked(self._start_lock_path):
             self._stop()
 
     @property
@@ -115,6 +135,19 @@ class LocalServer:
     @property
     def _server_lock_path(self) -> Path:
         return self.directory / "server.lock"
+
+    @property
+    def _start_lock_path(self) -> Path:
+        return self.directory / "start.lock"
+
+    @contextlib.contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Have a directory, and tell what the system refuses as what it is here."""
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            yield
+        except OSError as error:
+            raise LocalServerError(f"the {self.what} of {self.directory} can't be started: {error}") from error
 
     def _start_alone(self) -> bool:
         self._prepare()
@@ -194,14 +227,15 @@ class LocalServer:
     def _read_state(self) -> State | None:
         try:
             stored = json.loads(self._state_path.read_text())
-            return State({name: int(stored["ports"][name]) for name in self.port_names}, stored["pid"])
+            ports = {name: int(stored["ports"][name]) for name in self.port_names}
+            return State(ports, stored["pid"], stored.get("stays", False))
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError):
             raise LocalServerError(f"{self._state_path} is damaged; stop the server and remove the file") from None
 
     def _write_state(self, state: State) -> None:
-        write_private(self._state_path, json.dumps({"ports": dict(state.ports), "pid": state.pid}))
+        write_private(self._state_path, json.dumps(dataclasses.asdict(state)))
 
     def _log_end(self) -> str:
         try:
@@ -213,18 +247,21 @@ class LocalServer:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[IO[bytes]]:
-    """Hold the lock file exclusively; wait for it, but not for ever."""
+def locked(path: Path, *, shared: bool = False) -> Iterator[IO[bytes]]:
+    """Hold the lock file, alone or with others who share it; wait for it, but not for ever."""
     with path.open("ab") as lock:
-        if not wait_until(lambda: try_lock(lock), LOCK_LIMIT_SECONDS):
+        if not wait_until(lambda: try_lock(lock, shared=shared), LOCK_LIMIT_SECONDS):
             raise LocalServerError(f"{path} has been held by another process for {LOCK_LIMIT_SECONDS:.0f} seconds")
         yield lock
 
 
-def try_lock(lock: IO[Any]) -> bool:
-    """Take the kernel's lock on an open file; whether nobody else has it. It is held until all copies are closed."""
+def try_lock(lock: IO[Any], *, shared: bool = False) -> bool:
+    """Take the kernel's lock on an open file; whether nobody is in the way. It is held until all copies are closed.
+
+    A share that is made an exclusive lock is lost where that fails.
+    """
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

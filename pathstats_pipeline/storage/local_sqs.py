@@ -10,7 +10,7 @@ import importlib.util
 import os
 import random
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 from urllib.parse import urlsplit
@@ -119,15 +119,3 @@ class LocalSqs(LocalServer):
         except (BotoCoreError, ClientError):
             return False
         return True
-
-
-@contextlib.contextmanager
-def local_sqs(directory: Path) -> Iterator[LocalSqs]:
-    """Have the server of the directory up inside the block; it is stopped behind it only if it was started for it."""
-    server = LocalSqs(directory)
-    started = server.start()
-    try:
-        yield server
-    finally:
-        if started:
-            server.stop()

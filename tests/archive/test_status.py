@@ -124,11 +124,11 @@ def test_files_that_are_not_loaded_are_seen_whatever_the_ledger_says(tmp_path: p
             hour_of(0) - dt.timedelta(days=1),
             before,
         )
-        assert (status.problems(), status.overdue_files()) == ([], 3)
+        assert (status.problems(), status.overdue()) == ([], {before: 1, DAY: 2})
         # While the day is open, files come and go.
         early = here.warehouse.status(WINDOW.end - dt.timedelta(hours=1), here.warehouse.unloaded(landed))
-        assert early.overdue_files() == 1
+        assert early.overdue() == {before: 1}
 
         known = here.warehouse.status(NOW, here.warehouse.unloaded({DAY: {(Load(hour_of(0), "a"), False)}}))
         assert [day.state(NOW) for day in known.days] == [DayState.ARCHIVED]
-        assert (known.totals()["unloaded"], known.overdue_files()) == (0, 0)
+        assert (known.totals()["unloaded"], known.overdue()) == (0, {})

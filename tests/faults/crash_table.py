@@ -27,7 +27,7 @@ from pathstats_pipeline.archive.jsonl import Digest
 from pathstats_pipeline.archive.keys import object_folder
 from pathstats_pipeline.archive.lifecycle import State, digest_of_loads
 from pathstats_pipeline.archive.strategy import MIN_PART_BYTES
-from pathstats_pipeline.storage.local_s3 import LocalS3, local_s3
+from pathstats_pipeline.storage.local_s3 import LocalS3
 from pathstats_pipeline.storage.objects import S3Objects
 
 BUCKET: Final = "crashes"
@@ -223,7 +223,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="pathstats-crashes-") as folder:
         root = pathlib.Path(folder)
         shape = THREE_PARTS if arguments.multipart else ONE_PART
-        with local_s3(root / "s3") as server, lab(root / "lab", Server.of(server), shape) as here:
+        with LocalS3(root / "s3").in_use() as server, lab(root / "lab", Server.of(server), shape) as here:
             print(f"{'killed at':<52} {'found then':<44} the next run did")
             count = 0
             for crash in itertools.chain(singles(here), pairs(here, arguments.pairs)):

@@ -22,7 +22,7 @@ from landed import land_at
 from pathstats_pipeline.archive.day import manifests_of
 from pathstats_pipeline.events.load import Load
 from pathstats_pipeline.events.window import DAY, HOUR, Window
-from pathstats_pipeline.storage.local_s3 import local_s3
+from pathstats_pipeline.storage.local_s3 import LocalS3
 
 HOT_DAYS: Final = 2
 EVENTS_A_LOAD: Final = 20
@@ -185,7 +185,7 @@ def main() -> None:
         root = pathlib.Path(folder)
         first_day = dt.datetime.now(dt.UTC).date() - (days + 2) * DAY
         with (
-            local_s3(root / "s3") as server,
+            LocalS3(root / "s3").in_use() as server,
             site(root / "site", server, first_day, HOT_DAYS=str(HOT_DAYS)) as here,
         ):
             for line in live(here, first_day, days):

@@ -32,7 +32,7 @@ from pathstats_pipeline.events.load import Load
 from pathstats_pipeline.events.schema import EVENT_NAMES, EVENT_SCHEMA
 from pathstats_pipeline.events.window import HOUR, Window
 from pathstats_pipeline.storage.landing import Landing
-from pathstats_pipeline.storage.local_s3 import LocalS3, local_s3
+from pathstats_pipeline.storage.local_s3 import LocalS3
 from pathstats_pipeline.storage.objects import DirectoryObjects
 from pathstats_pipeline.storage.warehouse import open_warehouse
 
@@ -271,7 +271,7 @@ def main() -> None:
     evenings = []
     with tempfile.TemporaryDirectory(prefix="pathstats-month-") as folder:
         root = pathlib.Path(folder)
-        with local_s3(root / "s3") as server, month(root / "month", server, arguments.events) as here:
+        with LocalS3(root / "s3").in_use() as server, month(root / "month", server, arguments.events) as here:
             print(HEADER)
             for number in range(arguments.days):
                 evenings.append(here.pass_day(number))

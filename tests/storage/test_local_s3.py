@@ -1,5 +1,6 @@
 """The local S3 server, tried on the real one."""
 
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -17,7 +18,7 @@ from botocore.exceptions import ClientError
 from local_servers import kill, listening, pid_of
 
 from pathstats_pipeline.storage import local_s3 as module
-from pathstats_pipeline.storage.local_s3 import Credentials, LocalS3, local_s3
+from pathstats_pipeline.storage.local_s3 import Credentials, LocalS3
 from pathstats_pipeline.storage.local_server import LOOPBACK, LocalServerError, State
 
 START = "import sys, pathlib; from pathstats_pipeline.storage.local_s3 import *; "
@@ -27,7 +28,7 @@ PART = b"p" * (5 * 1024 * 1024)
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalS3]:
     """Give one running server to the tests that leave it running."""
-    with local_s3(tmp_path_factory.mktemp("s3")) as running:
+    with LocalS3(tmp_path_factory.mktemp("s3")).in_use() as running:
         yield running
 
 
@@ -158,13 +159,53 @@ def test_buckets_are_made_on_purpose_only(server: LocalS3) -> None:
 
 
 def test_starting_again_uses_the_running_server(server: LocalS3) -> None:
-    """A second start changes nothing, and a block that didn't start the server doesn't stop it."""
+    """A second start changes nothing."""
     pid = pid_of(server)
-    server.start()
-    with local_s3(server.directory) as same:
-        assert same.running()
+    assert not LocalS3(server.directory).start()
     assert pid_of(server) == pid
     assert server.running()
+
+
+def test_who_leaves_last_stops_it(own: LocalS3) -> None:
+    """Neither who started it nor who came later takes it from the other; with both gone, it is, too."""
+    with contextlib.ExitStack() as later:
+        with own.in_use():
+            later.enter_context(LocalS3(own.directory).in_use())
+            with LocalS3(own.directory).in_use():
+                pid = pid_of(own)
+            assert own.running()
+        assert own.running()
+        assert pid_of(own) == pid
+    assert not own._lives()
+
+
+def test_one_that_a_kill_left_behind_ends_with_its_next_use(own: LocalS3) -> None:
+    """Who was killed stops nothing, and is no user any more."""
+    code = (
+        START
+        + "import time\nwith LocalS3(pathlib.Path(sys.argv[1])).in_use(): print('in use', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(own.directory)], stdout=subprocess.PIPE) as user:
+        assert user.stdout is not None
+        assert user.stdout.readline() == b"in use\n"
+        user.kill()
+    assert own.running()
+    with own.in_use():
+        pass
+    assert not own._lives()
+
+
+def test_one_that_was_started_by_hand_stays_until_it_is_stopped(own: LocalS3) -> None:
+    """Also when a command had started it, which uses it still."""
+    with own.in_use():
+        assert not LocalS3(own.directory).start()
+    with own.in_use():
+        pass
+    assert own.running()
+    own.stop()
+    with own.in_use():
+        pass
+    assert not own._lives()
 
 
 def test_the_environment_of_the_user_does_not_reach_the_server(

@@ -15,7 +15,7 @@ from local_servers import kill, listening, pid_of
 
 from pathstats_pipeline.storage.connect import local_queues
 from pathstats_pipeline.storage.local_server import LOOPBACK, LocalServerError, State
-from pathstats_pipeline.storage.local_sqs import QUEUE, LocalSqs, local_sqs
+from pathstats_pipeline.storage.local_sqs import QUEUE, LocalSqs
 
 START = "import sys, pathlib; from pathstats_pipeline.storage.local_sqs import *; "
 
@@ -23,7 +23,7 @@ START = "import sys, pathlib; from pathstats_pipeline.storage.local_sqs import *
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSqs]:
     """Give one running server to the tests that leave it running."""
-    with local_sqs(tmp_path_factory.mktemp("sqs")) as running:
+    with LocalSqs(tmp_path_factory.mktemp("sqs")).in_use() as running:
         yield running
 
 
@@ -99,10 +99,9 @@ def test_processes_that_start_at_once_share_one_server(own: LocalSqs) -> None:
 
 
 def test_starting_again_uses_the_running_server(server: LocalSqs) -> None:
-    """A second start changes nothing, and a block that didn't start the server doesn't stop it."""
+    """A second use changes nothing, and doesn't stop it under the first."""
     pid = pid_of(server)
-    assert not server.start()
-    with local_sqs(server.directory) as same:
+    with LocalSqs(server.directory).in_use() as same:
         assert same.ensure_queue("kept") == server.ensure_queue("kept")
     assert pid_of(server) == pid
 
