@@ -7,7 +7,7 @@ from typing import Any
 
 import duckdb
 from commands import Shell
-from dagster_server import CHECKED, serving, verdicts_of, wait_for
+from dagster_server import CHECKED, Server, serving, verdicts_of, wait_for
 
 from pathstats_pipeline.sample import write_sample
 from pathstats_pipeline.storage.duck import open_connection
@@ -16,6 +16,8 @@ from pathstats_pipeline.storage.local_sqs import LocalSqs
 DAYS = 2
 EVENTS_PER_DAY = 9_000
 END = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
+HOURLY = ["raw_events", "path_stats_hourly"]
+DAILY = ["path_stats_daily", "events_archive", "archive_metadata", "events_cleanup"]
 
 
 def test_a_backfill_of_hours_and_days_runs_in_parallel_without_a_lock_error(tmp_path: pathlib.Path) -> None:
@@ -37,30 +39,18 @@ def test_a_backfill_of_hours_and_days_runs_in_parallel_without_a_lock_error(tmp_
     with serving(shell, tmp_path / "dev.log") as server:
         assert local_queue._lives()
         # Two backfills of the same hours at once, on top of each other: the second must find nothing to add.
-        backfills = [server.launch_backfill(["raw_events", "path_stats_hourly"], hours) for _ in range(2)]
-        for backfill in backfills:
-            wait_for("the hours", lambda backfill=backfill: server.backfill_status(backfill) in _ENDED, 420)  # type: ignore[misc]
-        day_keys = [str(day) for day in days]
-        daily = ["path_stats_daily", "events_archive", "archive_metadata", "events_cleanup"]
-        backfill = server.launch_backfill(daily, day_keys)
-        wait_for("the days", lambda: server.backfill_status(backfill) in _ENDED, 420)
-
-        assert {server.backfill_status(each) for each in [*backfills, backfill]} == {"COMPLETED_SUCCESS"}
+        _succeed(server, *(server.launch_backfill(HOURLY, hours) for _ in range(2)))
+        _succeed(server, server.launch_backfill(DAILY, list(map(str, days))))
         # Over days that are archived and cleaned up: the numbers come from the archive, and are the same.
-        wait_for("all runs", lambda: not _unfinished(server.runs()), 120)
         before = _statistics(shell)
-        again = server.launch_backfill(["raw_events", "path_stats_hourly"], hours)
-        wait_for("the hours again", lambda: server.backfill_status(again) in _ENDED, 420)
-        wait_for("all runs", lambda: not _unfinished(server.runs()), 120)
+        _succeed(server, server.launch_backfill(HOURLY, hours))
         assert _statistics(shell) == before
-        backfills.append(again)
 
         others = [run for run in server.runs() if run["jobName"] != "drain"]
         assert set(collections.Counter(run["status"] for run in others)) == {"SUCCESS"}
-        assert {asset: server.materialized(asset) for asset in ["raw_events", "path_stats_hourly", *daily]} == {
-            "raw_events": 24 * DAYS,
-            "path_stats_hourly": 24 * DAYS,
-            **dict.fromkeys(daily, DAYS),
+        assert {asset: server.materialized(asset) for asset in [*HOURLY, *DAILY]} == {
+            **dict.fromkeys(HOURLY, 24 * DAYS),
+            **dict.fromkeys(DAILY, DAYS),
         }
         # One run had all days.
         assert verdicts_of(server.ask(CHECKED)) == {f"{days[0]} to {days[-1]}": "SUCCEEDED", "latest": "SUCCEEDED"}
@@ -69,13 +59,26 @@ def test_a_backfill_of_hours_and_days_runs_in_parallel_without_a_lock_error(tmp_
     assert not local_queue._lives()
     assert "Could not set lock" not in (tmp_path / "dev.log").read_text()
     with duckdb.connect(str(shell.warehouse), read_only=True) as connection:
-        [(requests,)] = connection.execute("SELECT sum(requests) FROM pathstats.path_stats_hourly").fetchall()
-        [(daily_requests,)] = connection.execute("SELECT sum(requests) FROM pathstats.path_stats_daily").fetchall()
-        [(archived,)] = connection.execute("SELECT sum(rows) FROM pathstats.archives").fetchall()
-        [(rejected,)] = connection.execute("SELECT count(*) FROM pathstats.rejected_events").fetchall()
-        [(left,)] = connection.execute("SELECT count(*) FROM pathstats.traffic_events").fetchall()
+        requests, daily_requests, archived, rejected, left = [
+            connection.execute(f"SELECT {what}").fetchall()[0][0]
+            for what in (
+                "sum(requests) FROM pathstats.path_stats_hourly",
+                "sum(requests) FROM pathstats.path_stats_daily",
+                "sum(rows) FROM pathstats.archives",
+                "count(*) FROM pathstats.rejected_events",
+                "count(*) FROM pathstats.traffic_events",
+            )
+        ]
     assert requests == daily_requests == archived == DAYS * EVENTS_PER_DAY - rejected
     assert left == 0
+
+
+def _succeed(server: Server, *backfills: str) -> None:
+    """Wait until backfills have succeeded, and until no run is left that others started meanwhile."""
+    for backfill in backfills:
+        wait_for("a backfill", lambda backfill=backfill: server.backfill_status(backfill) in _ENDED, 420)  # type: ignore[misc]
+    assert {server.backfill_status(each) for each in backfills} == {"COMPLETED_SUCCESS"}
+    wait_for("all runs", lambda: not _unfinished(server.runs()), 120)
 
 
 def _statistics(shell: Shell) -> list[Any]:
