@@ -33,24 +33,29 @@ hypothesis.settings.load_profile("house")
 
 LONGEST = (
     "test_fortnight.py",
-    "test_ui.py",
     "test_queue.py",
-    "test_killed.py",
+    "test_crashes.py",
+    "test_ui.py",
     "test_production.py",
     "test_backfill.py",
-    "test_pipeline.py",
-    "test_commands.py",
-    "test_life_cycle.py",
+    "test_alarms.py",
     "test_real_logs.py",
-    "test_crashes.py",
-    "test_ingest.py",
-    "test_month.py",
-    "test_identity.py",
-    "test_fault_matrix.py",
-    "test_hours.py",
     "test_sensors.py",
+    "test_commands.py",
+    "test_consumer.py",
+    "test_life_cycle.py",
+    "test_pipeline.py",
+    "test_identity.py",
+    "test_queue_commands.py",
+    "test_many_hosts.py",
+    "test_drill.py",
+    "test_month.py",
+    "test_killed.py",
+    "test_queue_sensor.py",
+    "test_local_s3.py",
+    "test_dev.py",
 )
-"""Files that take half a minute and more, the longest first."""
+"""Files that take a quarter of a minute and more, the longest first."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
