@@ -25,8 +25,8 @@ _BARS: Final = "#5b8fd0"
 _TEXT: Final = "#808890"
 _INCHES: Final = (6.4, 3.0)
 _DPI: Final = 100
-_STEPS_OF_A_DECADE: Final = (1, 2, 5)
-"""Else a day between 120 and 180 ms would have no number at its axis."""
+_WIDE: Final = 100.0
+"""From that many times the lowest value on, powers of ten are marks enough, and more would stand on each other."""
 _COLOURS: Final = 64
 """Lines, letters and their smooth edges need no more, and a third of the bytes."""
 
@@ -66,9 +66,10 @@ def _draw_latencies(axes: "Axes", by_hour: pl.DataFrame) -> None:
     # Percentiles lie decades apart; a time of 0 has no logarithm, and is drawn at the foot.
     positive = [time for time in known if time > 0]
     floor = min(positive, default=1.0) * 0.7
+    top = max(*known, floor) * 1.6
     axes.set_yscale("log")
-    axes.set_ylim(floor, max(*known, floor) * 1.6)
-    axes.yaxis.set_major_locator(LogLocator(subs=_STEPS_OF_A_DECADE, numticks=7))
+    axes.set_ylim(floor, top)
+    axes.yaxis.set_major_locator(LogLocator(subs=steps_of_a_decade(top / floor), numticks=7))
     axes.yaxis.set_major_formatter(_milliseconds)
     axes.minorticks_off()
     for name, (_, colour) in LINES.items():
@@ -77,6 +78,14 @@ def _draw_latencies(axes: "Axes", by_hour: pl.DataFrame) -> None:
     axes.legend(
         loc="lower right", bbox_to_anchor=(1, 0.97), ncols=len(LINES), frameon=False, fontsize=8, labelcolor="linecolor"
     )
+
+
+def steps_of_a_decade(span: float) -> tuple[int, ...]:
+    """What is marked of a decade, on an axis whose top is `span` times its foot.
+
+    Between 120 and 180 ms a power of ten would be no mark at all.
+    """
+    return (1,) if span >= _WIDE else (1, 2, 5)
 
 
 def _draw_traffic(axes: "Axes", by_hour: pl.DataFrame) -> None:

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from pathstats_pipeline.stats.picture import day_picture
+from pathstats_pipeline.stats.picture import day_picture, steps_of_a_decade
 
 DAY = dt.datetime(2026, 3, 1)
 MAX_BYTES = 12_000
@@ -57,6 +57,14 @@ def test_every_day_is_drawn_as_a_small_transparent_png(day: str) -> None:
     assert (image.format, image.mode) == ("PNG", "P")
     opacity = np.asarray(image.convert("RGBA"))[..., 3]
     assert not np.concatenate([opacity[[0, -1]].ravel(), opacity[:, [0, -1]].ravel()]).any()
+
+
+@pytest.mark.parametrize("span", [1.7, 5, 30, 99, 100, 1e3, 1e5])
+def test_an_axis_has_marks_and_they_do_not_stand_on_each_other(span: float) -> None:
+    """From two decades on, only powers of ten: 20,000 and 10,000 were printed over each other."""
+    marks = [step * 10.0**decade for decade in range(-2, 9) for step in steps_of_a_decade(span)]
+    for foot in (0.03, 0.7, 1.4, 9.0, 120.0):
+        assert 1 <= sum(foot <= mark <= foot * max(span, 2.5) for mark in marks) <= 7
 
 
 @pytest.mark.parametrize("background", [(255, 255, 255), (16, 20, 28)])
