@@ -31,13 +31,13 @@ demo: $(READY) ## The whole way of an event on sample traffic, or on your files:
 dev: $(READY) ## Dagster's UI on http://127.0.0.1:3000, with its daemon and the local S3 server.
 	@$(BIN)/pathstats dev --port $(PORT)
 
-# Two workers more than the two cores of CI: tests wait for the disk, for servers, and the longest for Dagster's daemon.
-# Files begin in the order of tests/conftest.py, the longest first.
+# A worker more than the two cores of CI: tests wait for the disk, for servers and for Dagster's daemon. Files begin in
+# the order of tests/conftest.py, the longest first.
 test: $(READY) ## All tests.
-	@$(BIN)/pytest -q -n 4 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/pytest -q -n 3 --dist loadfile --no-loadscope-reorder
 
 test-faults: $(READY) ## The long tests: kills and faults by the hundred; all that there are with FULL=1.
-	@$(BIN)/pytest -q -n 4 --dist loadfile --no-loadscope-reorder -m faults
+	@$(BIN)/pytest -q -n 3 --dist loadfile --no-loadscope-reorder -m faults
 
 crash-table: $(READY) ## A day killed at every boundary of its life, and 500 pairs of them, as a table.
 	@cd tests && ../$(BIN)/python -m faults.crash_table --pairs 250

@@ -158,12 +158,13 @@ def test_buckets_are_made_on_purpose_only(server: LocalS3) -> None:
         server.ensure_bucket("X")
 
 
-def test_starting_again_uses_the_running_server(server: LocalS3) -> None:
+def test_starting_again_uses_the_running_server(own: LocalS3) -> None:
     """A second start changes nothing."""
-    pid = pid_of(server)
-    assert not LocalS3(server.directory).start()
-    assert pid_of(server) == pid
-    assert server.running()
+    assert own.start()
+    pid = pid_of(own)
+    assert not LocalS3(own.directory).start()
+    assert pid_of(own) == pid
+    assert own.running()
 
 
 def test_who_leaves_last_stops_it(own: LocalS3) -> None:
